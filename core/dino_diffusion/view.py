@@ -1,0 +1,115 @@
+"""The model's view of a radiograph: square, padded, antialiased, robust grey values; and its inverse.
+
+Used alike by training and by inference, so both see the same picture. Needs numpy and torch only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.0
+"""Grey values between these percentiles of the image span the model's range; letters and collimator
+edges outside them would otherwise decide how bright the lungs look."""
+
+HEADROOM = 0.05
+"""The percentiles map to [HEADROOM, 1 - HEADROOM], so that modest outliers survive the round trip."""
+
+
+@dataclass(frozen=True)
+class GreyScale:
+    """Affine map between an image's own grey values and the model's [0, 1]."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> GreyScale:
+        """Robust range of `pixels`; a constant image gets a range of one around its value."""
+        low, high = np.percentile(pixels, (LOW_PERCENTILE, HIGH_PERCENTILE))
+        if high - low < 1e-6:
+            low, high = float(pixels.min()), float(pixels.max())
+        if high - low < 1e-6:
+            low, high = low - 0.5, low + 0.5
+        return cls(float(low), float(high))
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Own grey values to [0, 1], clipped."""
+        unit = (pixels - self.low) / (self.high - self.low)
+        return np.clip(HEADROOM + unit * (1 - 2 * HEADROOM), 0, 1).astype(np.float32)
+
+    def invert(self, normalised: np.ndarray) -> np.ndarray:
+        """[0, 1] back to own grey values; exact where `apply` did not clip."""
+        unit = (normalised - HEADROOM) / (1 - 2 * HEADROOM)
+        return (unit * (self.high - self.low) + self.low).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class SquareView:
+    """Where a picture of `height` x `width` lies inside a centred square of `size` model pixels."""
+
+    height: int
+    width: int
+    size: int
+
+    @property
+    def side(self) -> int:
+        """Side of the padded square, in source pixels."""
+        return max(self.height, self.width)
+
+    @property
+    def pads(self) -> tuple[int, int, int, int]:
+        """Padding in source pixels: left, right, top, bottom."""
+        left, top = (self.side - self.width) // 2, (self.side - self.height) // 2
+        return left, self.side - self.width - left, top, self.side - self.height - top
+
+    def to_model(self, pixels: np.ndarray) -> torch.Tensor:
+        """`(H, W)` float to `(1, 1, size, size)`: padded with 0 (air), antialiased when shrinking."""
+        picture = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))[None, None]
+        return resize(functional.pad(picture, self.pads), self.size)
+
+    def to_source(self, maps: torch.Tensor) -> torch.Tensor:
+        """`(B, C, h, w)` maps over the square, any resolution, to `(B, C, H, W)` on the source grid."""
+        square = resize(maps, self.side)
+        left, _, top, _ = self.pads
+        return square[..., top : top + self.height, left : left + self.width]
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """A radiograph as the models see it, and the way back to its own grid.
+
+    pixels: `(1, 1, size, size)` float32 in [0, 1].
+    """
+
+    pixels: torch.Tensor
+    square: SquareView
+    scale: GreyScale
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, size: int = 256) -> ModelView:
+        """View of an `(H, W)` picture: grey values normalised first, so that padding is air."""
+        square, scale = SquareView(pixels.shape[0], pixels.shape[1], size), GreyScale.of(pixels)
+        return cls(square.to_model(scale.apply(pixels)), square, scale)
+
+    def to_source(self, maps: torch.Tensor) -> torch.Tensor:
+        """`(B, C, h, w)` maps over the square, any resolution, to `(B, C, H, W)` on the source grid."""
+        return self.square.to_source(maps)
+
+    def grey_to_source(self, view_pixels: torch.Tensor) -> np.ndarray:
+        """`(1, 1, h, w)` pixels in the model's grey to `(H, W)` float32 in the source's, within [0, 1].
+
+        Exact where the normalisation did not clip and the sizes agree; else as sharp as the view was.
+        """
+        own_grid = self.to_source(view_pixels.detach().float().cpu())[0, 0].numpy()
+        return np.clip(self.scale.invert(own_grid), 0, 1)
+
+
+def resize(maps: torch.Tensor, size: int) -> torch.Tensor:
+    """`(B, C, h, w)` to `(B, C, size, size)`: bilinear, antialiased, pixel centres aligned."""
+    if tuple(maps.shape[-2:]) == (size, size):
+        return maps
+    return functional.interpolate(maps, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
