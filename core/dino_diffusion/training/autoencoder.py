@@ -1,0 +1,122 @@
+"""Training of the KL autoencoder: random crops at native resolution, L1 + perceptual + KL."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dino_diffusion.models.autoencoder import Autoencoder
+from dino_diffusion.training.batches import Prefetcher
+from dino_diffusion.training.corpus import CorpusItem, load_corpus
+from dino_diffusion.training.perceptual import perceptual_loss
+from dino_diffusion.training.pictures import save_grid
+from dino_diffusion.training.settings import AutoencoderSettings
+from dino_diffusion.training.stream import EpochStream
+from dino_diffusion.training.views import Box, cut, square, whole
+
+VALIDATION_IMAGES, VALIDATION_SIZE = 64, 256
+
+
+class AutoencoderPart:
+    """A `Part` for the loop."""
+
+    parameter_groups: list[dict[str, Any]] | None = None
+
+    def __init__(self, settings: AutoencoderSettings, initial: Autoencoder | None = None) -> None:
+        self.settings = settings
+        data = settings.data
+        self.items = load_corpus(data.path, data.splits, data.sources, data.limit)
+        held_out = load_corpus(data.path, data.holdout, limit=VALIDATION_IMAGES) if data.holdout else self.items
+        held_out = held_out[:VALIDATION_IMAGES]
+        self.validation = torch.cat([_whole_view(item, VALIDATION_SIZE) for item in held_out])
+        stream = EpochStream([item.source for item in self.items], settings.run.seed, data.most_of_a_source)
+        self.batches = Prefetcher(
+            stream,
+            functools.partial(crop, self.items, settings.crop, settings.run.seed),
+            settings.run.batch,
+            settings.run.workers,
+        )
+        self.module = initial or self._fresh()
+        if not settings.residual_encoder:
+            self.module.analysis.requires_grad_(False)
+        self.perceptual = perceptual_loss() if settings.perceptual else None
+
+    def _fresh(self) -> Autoencoder:
+        settings = self.settings
+        module = Autoencoder(
+            settings.latent_channels,
+            settings.block_out_channels,
+            settings.layers_per_block,
+            settings.residual_encoder,
+        )
+        views = self._sample_views()
+        module.fit_linear_path(views)
+        module.standardise(module.posterior(views).mode())
+        return module
+
+    def _sample_views(self) -> torch.Tensor:
+        """Whole views of training images, for statistics: `(linear_images, 1, 256, 256)`."""
+        sample = self.items[:: max(1, len(self.items) // self.settings.linear_images)]
+        return torch.cat([_whole_view(item, VALIDATION_SIZE) for item in sample[: self.settings.linear_images]])
+
+    def step(
+        self, module: nn.Module, step: int, progress: float, rank: int, processes: int, device: torch.device
+    ) -> dict[str, torch.Tensor]:
+        pixels = self.batches.batch(step, rank, processes).to(device)
+        # One call of the module itself, so that the gradients of all processes are averaged.
+        restored, kl = module(pixels)
+        losses = {"l1": (restored - pixels).abs().mean(), "kl": kl}
+        losses["loss"] = losses["l1"] + self.settings.kl * kl
+        if self.perceptual is not None:
+            losses["perceptual"] = self.perceptual.to(device)(restored, pixels)
+            losses["loss"] = losses["loss"] + self.settings.perceptual * losses["perceptual"]
+        return losses
+
+    @torch.no_grad()
+    def validate(self, module: nn.Module, device: torch.device) -> dict[str, float]:
+        errors = []
+        for pixels in self.validation.split(8):
+            pixels = pixels.to(device)
+            restored = module.synthesise(module.posterior(pixels).mode()).clamp(0, 1)
+            errors.append((restored - pixels).square().mean((1, 2, 3)))
+        return {"psnr": float((-10 * torch.cat(errors).log10()).mean())}
+
+    @torch.no_grad()
+    def picture(self, module: nn.Module, device: torch.device, path: Path) -> None:
+        pixels = self.validation[:4].to(device)
+        save_grid(torch.cat([pixels, module.synthesise(module.posterior(pixels).mode())]), path, columns=4)
+
+    @torch.no_grad()
+    def save(self, module: nn.Module, folder: Path) -> None:
+        """Standardises the latents on training images, then writes the part.
+
+        With a linear encoder they were standardised before training and must stay as they were.
+        """
+        if self.settings.residual_encoder:
+            device = next(module.parameters()).device
+            views = self._sample_views().split(8)
+            module.standardise(torch.cat([module.posterior(view.to(device)).mode() for view in views]))
+        module.save_pretrained(folder, max_shard_size="14MB")
+
+
+def crop(items: list[CorpusItem], size: int, seed: int, place: int, index: int) -> torch.Tensor:
+    """A random `size` px crop `(1, size, size)` of item `index`, at native to half resolution.
+
+    `place` is the position in the training stream, so that a resumed run draws the same crops.
+    """
+    rng = np.random.default_rng((seed, place))
+    picture = square(items[index].read())
+    side = picture.shape[-1]
+    span = min(side, int(size * rng.uniform(1.0, max(1.0, min(2.5, side / size)))))
+    left, top = (int(rng.integers(0, side - span + 1)) for _ in range(2))
+    return cut(picture, Box(left, top, span), size)[0]
+
+
+def _whole_view(item: CorpusItem, size: int) -> torch.Tensor:
+    picture = square(item.read())
+    return cut(picture, whole(picture.shape[-1]), size)
