@@ -1,0 +1,67 @@
+"""Where and how precisely to compute."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from dino_diffusion.errors import ConfigurationError
+
+Result = TypeVar("Result")
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The named device, else the first GPU, else the CPU. Raises ConfigurationError if it is not there."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ConfigurationError(f"Device '{name}' is not usable here; use one of {', '.join(known)}.") from error
+    return device
+
+
+@contextlib.contextmanager
+def inference(device: torch.device) -> Iterator[None]:
+    """No gradients; fp32 on the CPU, bf16 on a GPU, fp16 where a GPU has no bf16."""
+    with torch.inference_mode():
+        if device.type != "cuda":
+            yield
+            return
+        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        with torch.autocast("cuda", dtype):
+            yield
+
+
+def quiet_threads() -> None:
+    """Idle OpenMP threads sleep instead of spinning. Call before torch starts its first thread.
+
+    On a busy machine spinning threads make a forward pass several times slower, erratically.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def in_batches(count: int, work: Callable[[int, int], Result]) -> list[Result]:
+    """`work(start, stop)` over `count` items, all at once if memory allows, else in halves of halves.
+
+    Out of memory with a single item is raised as it comes.
+    """
+    results: list[Result] = []
+    start, size = 0, count
+    while start < count:
+        stop = min(count, start + size)
+        try:
+            results.append(work(start, stop))
+            start = stop
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise
+            size = max(1, size // 2)
+            torch.cuda.empty_cache()
+    return results

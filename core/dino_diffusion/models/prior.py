@@ -1,0 +1,49 @@
+"""A Gaussian over condition tokens: where new radiographs come from when no image is named.
+
+Fitted on the training embeddings (CLS and pooled patch tokens together, in their principal components),
+it holds no single image's embedding. Sampling it and generating from the sample is the simplest of the
+generators over self-supervised embeddings (RCG, Li et al. 2023, is the strong one).
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from dino_diffusion.models.encoder import EncoderOutput
+
+
+class TokenPrior(ModelMixin, ConfigMixin):
+    """`sample(n, generator)` draws an `EncoderOutput` of n plausible radiographs."""
+
+    mean: torch.Tensor
+    factors: torch.Tensor
+
+    @register_to_config
+    def __init__(self, cls_width: int = 192, patch_width: int = 64, grid: int = 4, components: int = 48) -> None:
+        super().__init__()
+        width = cls_width + patch_width * grid * grid
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("factors", torch.zeros(components, width))
+        # diffusers asks a model's first parameter for its dtype and device.
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
+
+    @torch.no_grad()
+    def fit(self, encoded: EncoderOutput) -> None:
+        """From the tokens of n training radiographs, n well above `components`."""
+        tokens = torch.cat([encoded.cls, encoded.pooled(self.config.grid).flatten(1)], dim=1).double()
+        centred = tokens - tokens.mean(0)
+        _, values, components = torch.linalg.svd(centred / (len(tokens) - 1) ** 0.5, full_matrices=False)
+        kept = self.config.components
+        self.mean.copy_(tokens.mean(0))
+        self.factors.copy_(values[:kept, None] * components[:kept])
+
+    def sample(self, count: int, generator: torch.Generator) -> EncoderOutput:
+        """Tokens of `count` new radiographs; the generator lives on the CPU."""
+        noise = torch.randn(count, len(self.factors), generator=generator).to(self.mean)
+        tokens = self.mean + self.scale * noise @ self.factors
+        cls, patches = tokens.split([self.config.cls_width, tokens.shape[1] - self.config.cls_width], dim=1)
+        grid = self.config.grid
+        return EncoderOutput(cls, patches.unflatten(1, (grid, grid, -1)).permute(0, 3, 1, 2).contiguous())
