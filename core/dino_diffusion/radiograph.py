@@ -129,6 +129,6 @@ class Labelmap:
     def __post_init__(self) -> None:
         if self.labels.shape != self.radiograph.shape or self.labels.dtype != np.uint8:
             raise RadiographError(
-                f"{self.radiograph.source.name}: the labels ({self.labels.dtype}, {self.labels.shape}) must be "
-                f"uint8 on the radiograph's grid {self.radiograph.shape}; resample or convert them first."
+                f"{self.radiograph.source.name}: the labels ({self.labels.dtype}, {self.labels.shape}) must "
+                f"be uint8 on the radiograph's grid {self.radiograph.shape}; resample or convert them first."
             )

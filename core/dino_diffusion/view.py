@@ -112,4 +112,6 @@ def resize(maps: torch.Tensor, size: int) -> torch.Tensor:
     """`(B, C, h, w)` to `(B, C, size, size)`: bilinear, antialiased, pixel centres aligned."""
     if tuple(maps.shape[-2:]) == (size, size):
         return maps
-    return functional.interpolate(maps, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return functional.interpolate(
+        maps, size=(size, size), mode="bilinear", antialias=True, align_corners=False
+    )

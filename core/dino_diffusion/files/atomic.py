@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dino_diffusion.errors import RadiographError
@@ -30,7 +30,5 @@ def atomic_path(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         # Inside a path whose parent is a file, or a folder that is gone, there is nothing to remove.
-        try:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        except OSError:
-            pass

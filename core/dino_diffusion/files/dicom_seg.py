@@ -16,9 +16,12 @@ from skimage.color import rgb2lab
 
 from dino_diffusion.codes import ANATOMICAL_STRUCTURE, Code, Segment, segment_of
 from dino_diffusion.errors import RadiographError
+from dino_diffusion.files import highdicom_numpy2
 
 if TYPE_CHECKING:
     from dino_diffusion.radiograph import Labelmap
+
+highdicom_numpy2.install()
 
 MAKER, PRODUCT, VERSION = "DiNO-Diffusion", "dino-diffusion", "1"
 LUNG_SEGMENTATION = Code("123109", "Artificial Intelligence", "DCM")
@@ -41,10 +44,13 @@ def write_dicom_seg(path: Path, labelmap: Labelmap) -> None:
     missing = [keyword for keyword in REQUIRED if not source.dataset.get(keyword)]
     if missing:
         raise RadiographError(
-            f"{source.path}: the DICOM file lacks {', '.join(missing)}, so no DICOM SEG can refer to it; write PNG."
+            f"{source.path}: the DICOM file lacks {', '.join(missing)}, so DICOM SEG cannot refer to it; "
+            "write PNG."
         )
     if not labelmap.labels.any():
-        raise RadiographError(f"{source.name}: the labelmap is empty, which DICOM SEG cannot hold; write PNG.")
+        raise RadiographError(
+            f"{source.name}: the labelmap is empty, which DICOM SEG cannot hold; write PNG."
+        )
     values = sorted({*labelmap.names, *(int(v) for v in np.unique(labelmap.labels) if v)})
     plane = source.grid.stored_plane(labelmap.labels)
     masks = np.stack([plane == value for value in values], axis=-1)[np.newaxis].astype(np.uint8)

@@ -67,8 +67,8 @@ class TableGrey:
         return (index[np.where(nearer_below, above - 1, above)] + self.first).astype(dtype)
 
 
-def range_of(stored: np.ndarray) -> LinearGrey:
+def range_of(stored: np.ndarray, inverted: bool = False) -> LinearGrey:
     """Full range for 8 bits, else the range of the data: 10, 12 or 14 bits often lie in 16."""
     if stored.dtype == np.uint8:
-        return LinearGrey(0, 255)
-    return LinearGrey(float(stored.min()), float(stored.max()))
+        return LinearGrey(0, 255, inverted)
+    return LinearGrey(float(stored.min()), float(stored.max()), inverted)

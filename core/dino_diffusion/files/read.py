@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,25 @@ def read_radiograph(path: Path) -> Radiograph:
             f"{path}: the content is no image that can be read, whatever the name says; give {READABLE}."
         )
     try:
-        decoded = _decode(path, file_format)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            decoded = _decode(path, file_format)
         check_content(str(path), decoded.array)
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    except RadiographError:
+        raise
     except MemoryError as error:
-        raise RadiographError(f"{path}: too little memory to read it; free some or shrink the image.") from error
-    stored = decoded.grid.picture(decoded.array)
-    grey = decoded.grey or range_of(stored)
+        raise RadiographError(
+            f"{path}: too little memory to read it; free some or shrink the image."
+        ) from error
+    except Exception as error:
+        # The parsers meet whatever bytes a file holds and raise errors of a dozen kinds; for a person they
+        # all mean the same, and the cause stays attached for a developer.
+        raise truncated(path) from error
+    own_order = decoded.array.dtype.newbyteorder("=")
+    stored = decoded.grid.picture(decoded.array.astype(own_order, copy=False))
+    grey = decoded.grey or range_of(stored, inverted=not decoded.bright_is_dense)
     source = Source(
         name=stem_of(path),
         format=file_format,
@@ -83,7 +95,9 @@ def _head(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise RadiographError(f"{path}: no such file; check the name.") from error
     except OSError as error:
-        raise RadiographError(f"{path}: cannot be opened ({error.strerror}); check its permissions.") from error
+        raise RadiographError(
+            f"{path}: cannot be opened ({error.strerror}); check its permissions."
+        ) from error
     if not head:
         raise RadiographError(f"{path}: the file is empty; copy or export it again.")
     return head
@@ -112,6 +126,6 @@ def _decode(path: Path, file_format: str) -> Decoded:
     return read_picture(path)
 
 
-def truncated(path: Path, error: BaseException) -> RadiographError:
+def truncated(path: Path) -> RadiographError:
     """The sentence for a file that breaks off or is damaged."""
     return RadiographError(f"{path}: the file is damaged or breaks off early; copy or export it again.")

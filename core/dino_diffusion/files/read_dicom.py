@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.pixel_data_handlers.util import apply_modality_lut, apply_voi_lut
 from pydicom.uid import (
     JPEG2000,
@@ -23,15 +22,22 @@ from dino_diffusion.errors import RadiographError
 from dino_diffusion.files import synthetic
 from dino_diffusion.files.checks import check_content, check_size
 from dino_diffusion.files.decode_dicom import decode
-from dino_diffusion.files.grey import GreyMap, LinearGrey, TableGrey, range_of
+from dino_diffusion.files.grey import GreyMap, TableGrey, range_of
 from dino_diffusion.files.grid import Geometry, Grid, upright
-from dino_diffusion.files.read import Decoded, truncated
+from dino_diffusion.files.read import Decoded
 
 PROJECTION = ("CR", "DX", "DR", "RG", "RF", "XA", "PX", "IO", "MG", "SC", "OT", "")
 """Modalities that hold, or may hold, a projection image; OT and SC are what converters write."""
 
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-PATIENT_AXES = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
+PATIENT_AXES = {
+    "L": (1, 0, 0),
+    "R": (-1, 0, 0),
+    "P": (0, 1, 0),
+    "A": (0, -1, 0),
+    "H": (0, 0, 1),
+    "F": (0, 0, -1),
+}
 PRIVATE_GROUP, PRIVATE_ELEMENT = 0x0099, 0x10
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 TABLE_BITS = 16
@@ -39,14 +45,13 @@ TABLE_BITS = 16
 
 def read_dicom(path: Path) -> Decoded:
     """Header checked before the pixels are read. Raises RadiographError."""
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        _check_header(path, header)
-        dataset = pydicom.dcmread(path, force=True)
-    except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-        raise truncated(path, error) from error
+    header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    _check_header(path, header)
+    dataset = pydicom.dcmread(path, force=True)
     if "PixelData" not in dataset:
-        raise RadiographError(f"{path}: the DICOM file has no pixel data or breaks off before it; export it again.")
+        raise RadiographError(
+            f"{path}: the DICOM file has no pixel data or breaks off before it; export it again."
+        )
     if not getattr(dataset.file_meta, "TransferSyntaxUID", None):
         dataset.file_meta.TransferSyntaxUID = UID(ImplicitVRLittleEndian)
     stored = decode(path, dataset)
@@ -78,7 +83,9 @@ def _check_header(path: Path, header: FileDataset) -> None:
     if modality not in PROJECTION:
         raise RadiographError(f"{path}: its modality is {modality}; give a projection radiograph (CR or DX).")
     if "Rows" not in header or "Columns" not in header:
-        raise RadiographError(f"{path}: the DICOM file has no pixel data or breaks off before it; export it again.")
+        raise RadiographError(
+            f"{path}: the DICOM file has no pixel data or breaks off before it; export it again."
+        )
     frames = int(header.get("NumberOfFrames", 1) or 1)
     if frames > 1:
         raise RadiographError(f"{path}: the DICOM file holds {frames} frames; export a single one.")
@@ -113,8 +120,7 @@ def _grey(dataset: FileDataset, stored: np.ndarray, inverted: bool) -> GreyMap:
     A window that shows nothing of the picture is ignored.
     """
     if int(dataset.BitsStored) > TABLE_BITS:
-        values = range_of(stored)
-        return LinearGrey(values.low, values.high, inverted)
+        return range_of(stored, inverted)
     bits, signed = int(dataset.BitsStored), int(dataset.PixelRepresentation) == 1
     first = -(2 ** (bits - 1)) if signed else 0
     possible = np.arange(first, first + 2**bits, dtype=np.int32)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from dino_diffusion.files import synthetic
 from dino_diffusion.files.checks import grey_of
-from dino_diffusion.files.grey import LinearGrey, range_of
 from dino_diffusion.files.grid import Geometry
-from dino_diffusion.files.read import Decoded, truncated
+from dino_diffusion.files.read import Decoded
 from dino_diffusion.files.read_volume import check_single_slice, grid_of, spacing_in_plane
 
 COMMENT = 6
@@ -23,31 +19,25 @@ COMMENT = 6
 
 
 def read_nifti(path: Path) -> Decoded:
-    """Shape checked from the header; array in numpy order (z, y, x), as ITK gives it. Raises RadiographError."""
-    try:
-        image = nibabel.Nifti1Image.from_filename(str(path))
-        shape = tuple(reversed(image.shape))
-        check_single_slice(path, shape)
-        pixels = np.asarray(image.dataobj.get_unscaled())
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise truncated(path, error) from error
+    """Shape checked from the header; the array in numpy order (z, y, x), as ITK gives it."""
+    image = nibabel.Nifti1Image.from_filename(str(path))
+    shape = tuple(reversed(image.shape))
+    check_single_slice(path, shape)
+    proxy: Any = image.dataobj
+    pixels = np.asarray(proxy.get_unscaled())
     if pixels.dtype.fields:
         pixels = grey_of(str(path), np.stack([pixels[channel] for channel in ("R", "G", "B")], axis=-1))
     stored = np.ascontiguousarray(pixels.T)
     header = image.header.copy()
-    header.set_slope_inter(image.dataobj.slope, image.dataobj.inter)
-    falling = image.dataobj.slope < 0
-    finite = stored.dtype.kind in "ui" or (stored.dtype.kind == "f" and bool(np.isfinite(stored).all()))
-    values = range_of(stored) if finite else LinearGrey(0.0, 1.0)
+    header.set_slope_inter(proxy.slope, proxy.inter)
     geometry = _geometry(image)
     return Decoded(
         stored,
         grid_of(shape, geometry),
         spacing_mm=spacing_in_plane(shape, geometry),
-        grey=LinearGrey(values.low, values.high, inverted=True) if falling else None,
         geometry=geometry,
         header=header,
-        bright_is_dense=not falling,
+        bright_is_dense=not proxy.slope < 0,
         synthetic=_mark(header),
     )
 

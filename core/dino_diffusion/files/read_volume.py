@@ -12,21 +12,18 @@ from dino_diffusion.errors import RadiographError
 from dino_diffusion.files import synthetic
 from dino_diffusion.files.checks import check_size, grey_of
 from dino_diffusion.files.grid import Geometry, Grid, upright
-from dino_diffusion.files.read import Decoded, truncated
+from dino_diffusion.files.read import Decoded
 
 
 def read_volume(path: Path) -> Decoded:
     """Size checked from the header; the array in numpy order. Raises RadiographError."""
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
-    try:
-        with quiet_itk():
-            reader.ReadImageInformation()
-            shape = tuple(int(length) for length in reversed(reader.GetSize()))
-            check_single_slice(path, shape)
-            pixels = SimpleITK.GetArrayFromImage(reader.Execute())
-    except RuntimeError as error:
-        raise truncated(path, error) from error
+    with quiet_itk():
+        reader.ReadImageInformation()
+        shape = tuple(int(length) for length in reversed(reader.GetSize()))
+        check_single_slice(path, shape)
+        pixels = SimpleITK.GetArrayFromImage(reader.Execute())
     components = reader.GetNumberOfComponents()
     if components > 1:
         pixels = grey_of(str(path), pixels[..., :3]) if components >= 3 else pixels[..., 0]

@@ -43,12 +43,14 @@ def write_tiff(path: Path, plane: np.ndarray, mark: dict[str, Any] | None, brigh
         plane,
         photometric="minisblack" if bright_is_dense else "miniswhite",
         compression="zlib",
-        description=None if mark is None else synthetic.to_text(mark),
+        description=None if mark is None else synthetic.to_text({synthetic.KEY: mark}),
         metadata=None,
     )
 
 
-def write_nifti(path: Path, array: np.ndarray, source: Source, mark: dict[str, Any] | None, is_label: bool) -> None:
+def write_nifti(
+    path: Path, array: np.ndarray, source: Source, mark: dict[str, Any] | None, is_label: bool
+) -> None:
     """The stored array (numpy order). A NIfTI source's own header is kept: both transforms, units, codes.
 
     An image keeps the header's intensity scaling with its stored values, a labelmap has none.

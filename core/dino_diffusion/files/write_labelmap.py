@@ -13,7 +13,14 @@ from dino_diffusion.files.write_array import write_itk, write_nifti, write_png, 
 if TYPE_CHECKING:
     from dino_diffusion.radiograph import Labelmap, Source
 
-ENDINGS = {"png": ".png", "nii.gz": ".nii.gz", "nrrd": ".nrrd", "dcmseg": ".dcm", "mha": ".mha", "tiff": ".tif"}
+ENDINGS = {
+    "png": ".png",
+    "nii.gz": ".nii.gz",
+    "nrrd": ".nrrd",
+    "dcmseg": ".dcm",
+    "mha": ".mha",
+    "tiff": ".tif",
+}
 SAME = {"nifti": "nii.gz", "nrrd": "nrrd", "mha": "mha", "tiff": "tiff", "dicom": "dcmseg"}
 FORMATS = ("png", "nii.gz", "nrrd", "dcmseg", "same")
 
