@@ -59,7 +59,7 @@ def _check_complete(path: Path, dataset: Dataset, syntax: UID) -> None:
     if not syntax.startswith(JPEG_FAMILIES):
         return
     stream = next(generate_pixel_data_frame(dataset.PixelData, 1))
-    if END_OF_IMAGE not in stream[-4:]:
+    if not stream.rstrip(b"\0").endswith(END_OF_IMAGE):
         raise truncated(path)
 
 
@@ -93,7 +93,8 @@ def _through_plugins(path: Path, dataset: Dataset, syntax: UID) -> np.ndarray:
         pixels: np.ndarray = dataset.pixel_array
     except (RuntimeError, NotImplementedError, AttributeError) as error:
         raise RadiographError(
-            f"{path}: no decoder for its compression ({syntax.name}) or its stream is damaged; decompress it to "
-            f"{ExplicitVRLittleEndian.name}, or install pylibjpeg with pylibjpeg-libjpeg and pylibjpeg-openjpeg."
+            f"{path}: no decoder for its compression ({syntax.name}) or its stream is damaged; decompress it "
+            f"to {ExplicitVRLittleEndian.name}, or install pylibjpeg, pylibjpeg-libjpeg and "
+            "pylibjpeg-openjpeg."
         ) from error
     return pixels

@@ -71,11 +71,21 @@ def write_dicom_seg(path: Path, labelmap: Labelmap) -> None:
         manufacturer_model_name=PRODUCT,
         software_versions=VERSION,
         device_serial_number="0",
+        pixel_measures=_pixel_measures(labelmap),
         content_label="LUNGS" if set(values) <= {1, 2} else "SEGMENTS",
         content_description="Regions found by DiNO-Diffusion, to be checked by a person",
     )
     segmentation.SeriesDescription = "DiNO-Diffusion segmentation"
     segmentation.save_as(path)
+
+
+def _pixel_measures(labelmap: Labelmap) -> highdicom.PixelMeasuresSequence | None:
+    """The source's spacing; with a nominal thickness, which a projection lacks and readers ask for."""
+    geometry = labelmap.radiograph.source.geometry
+    if labelmap.radiograph.spacing_mm is None or geometry is None:
+        return None
+    column, row, thickness = geometry.spacing
+    return highdicom.PixelMeasuresSequence((row, column), thickness)
 
 
 def _description(number: int, segment: Segment) -> highdicom.seg.SegmentDescription:
@@ -107,8 +117,13 @@ def _cielab(colour: tuple[int, int, int]) -> list[int]:
 
 
 def _complete(dataset: Dataset) -> Dataset:
-    """A copy in which the attributes that may be empty are at least there."""
+    """A copy in which the attributes that may be empty are at least there.
+
+    A frame of reference without a position in it, which some exports carry, is left out.
+    """
     whole = copy.deepcopy(dataset)
+    if "ImagePositionPatient" not in whole and "FrameOfReferenceUID" in whole:
+        del whole.FrameOfReferenceUID
     for keyword in EMPTY_IF_MISSING:
         if keyword not in whole:
             setattr(whole, keyword, None)

@@ -11,7 +11,7 @@ import numpy as np
 from dino_diffusion.files import synthetic
 from dino_diffusion.files.checks import grey_of
 from dino_diffusion.files.grid import Geometry
-from dino_diffusion.files.read import Decoded
+from dino_diffusion.files.read import Decoded, truncated
 from dino_diffusion.files.read_volume import check_single_slice, grid_of, spacing_in_plane
 
 COMMENT = 6
@@ -20,7 +20,9 @@ COMMENT = 6
 
 def read_nifti(path: Path) -> Decoded:
     """Shape checked from the header; the array in numpy order (z, y, x), as ITK gives it."""
-    image = nibabel.Nifti1Image.from_filename(str(path))
+    image = nibabel.load(path, mmap=False)
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise truncated(path)
     shape = tuple(reversed(image.shape))
     check_single_slice(path, shape)
     proxy: Any = image.dataobj

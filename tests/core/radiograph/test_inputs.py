@@ -54,7 +54,8 @@ def test_importing_the_radiograph_pulls_no_reader() -> None:
     """Training runs where SimpleITK and pydicom are missing."""
     code = (
         "import sys, dino_diffusion.radiograph, dino_diffusion.view;"
-        "print([m for m in ('SimpleITK', 'pydicom', 'nibabel', 'highdicom', 'PIL', 'tifffile') if m in sys.modules])"
+        "readers = ('SimpleITK', 'pydicom', 'nibabel', 'highdicom', 'PIL', 'tifffile');"
+        "print([name for name in readers if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -130,6 +130,26 @@ def test_dicom_segmentation_with_one_lung_absent_and_a_learnt_segment(tmp_path: 
     assert segmentation.pixel_array.sum() == (labels == 16).sum()
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [{"PixelSpacing": None}, {"FrameOfReferenceUID": "1.2.3"}, {"PatientID": None, "StudyTime": None}],
+    ids=["no spacing", "a frame of reference without position", "missing patient attributes"],
+)
+def test_dicom_segmentation_of_careless_exports(tmp_path: Path, attributes: dict[str, str | None]) -> None:
+    dicom(tmp_path / "a.dcm", TWELVE, **attributes)
+    segmentation = highdicom.seg.segread(write_labelmap(labelled(tmp_path / "a.dcm"), tmp_path / "b.dcm"))
+    assert np.array_equal(segmentation.pixel_array, [LABELS == 1, LABELS == 2])
+
+
+@pytest.mark.parametrize("flaw", ["nothing found", "no study"])
+def test_what_no_dicom_segmentation_can_say(tmp_path: Path, flaw: str) -> None:
+    dicom(tmp_path / "a.dcm", TWELVE, **({"StudyInstanceUID": None} if flaw == "no study" else {}))
+    labels = LABELS * 0 if flaw == "nothing found" else LABELS
+    with pytest.raises(RadiographError, match="write PNG"):
+        write_labelmap(labelled(tmp_path / "a.dcm", labels), tmp_path / "b.dcm", "dcmseg")
+    assert not (tmp_path / "b.dcm").exists()
+
+
 def test_dicom_segmentation_needs_dicom(tmp_path: Path) -> None:
     labelmap = labelled(source_file(tmp_path, "png"))
     with pytest.raises(RadiographError, match="needs a DICOM radiograph"):
