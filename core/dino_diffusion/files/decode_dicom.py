@@ -55,11 +55,14 @@ def decode(path: Path, dataset: Dataset) -> np.ndarray:
 
 
 def _check_complete(path: Path, dataset: Dataset, syntax: UID) -> None:
-    """A compressed stream must reach its end marker: decoders silently paint what is missing."""
+    """A compressed stream must reach its end marker: decoders silently paint what is missing.
+
+    What writers pad behind the marker is zeros or 0xFF.
+    """
     if not syntax.startswith(JPEG_FAMILIES):
         return
     stream = next(generate_pixel_data_frame(dataset.PixelData, 1))
-    if not stream.rstrip(b"\0").endswith(END_OF_IMAGE):
+    if not stream.rstrip(b"\0\xff").endswith(END_OF_IMAGE):
         raise truncated(path)
 
 

@@ -10,9 +10,10 @@ import pydicom
 import pytest
 import SimpleITK
 from PIL import Image
+from pydicom.data import get_testdata_file
 from pydicom.pixel_data_handlers.util import apply_voi_lut
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSLossless, RLELossless
 
 from dino_diffusion.radiograph import Radiograph
 
@@ -140,10 +141,11 @@ def test_run_length_encoding(tmp_path: Path) -> None:
     assert np.array_equal(Radiograph.read(tmp_path / "a.dcm").stored, TWELVE)
 
 
-def test_jpeg_baseline_is_lossy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("padding", [b"", b"\0\0\0", b"\xff"])
+def test_jpeg_baseline_is_lossy(tmp_path: Path, padding: bytes) -> None:
     stream = io.BytesIO()
     Image.fromarray(EIGHT).save(stream, "JPEG", quality=95)
-    encapsulated(tmp_path / "a.dcm", EIGHT, stream.getvalue(), JPEGBaseline8Bit, bits=8)
+    encapsulated(tmp_path / "a.dcm", EIGHT, stream.getvalue() + padding, JPEGBaseline8Bit, bits=8)
     radiograph = Radiograph.read(tmp_path / "a.dcm")
     decoded = np.asarray(Image.open(io.BytesIO(stream.getvalue()))).astype(int)
     assert np.abs(radiograph.stored.astype(int) - decoded).max() <= 2
@@ -158,3 +160,15 @@ def test_jpeg_baseline_in_colour_channels(tmp_path: Path) -> None:
     encapsulated(tmp_path / "a.dcm", colour, stream.getvalue(), JPEGBaseline8Bit, bits=8, **photometry)
     decoded = np.asarray(Image.open(io.BytesIO(stream.getvalue()))).astype(int)[..., 0]
     assert np.abs(Radiograph.read(tmp_path / "a.dcm").stored.astype(int) - decoded).max() <= 3
+
+
+def test_twelve_bit_lossy_jpeg() -> None:
+    """JPEG Extended from pydicom's own test data: the decoder SimpleITK brings reads what pillow cannot."""
+    from dino_diffusion.files.decode_dicom import decode
+
+    path = Path(get_testdata_file("JPEG-lossy.dcm"))
+    dataset = pydicom.dcmread(path)
+    assert dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit
+    pixels = decode(path, dataset)
+    assert pixels.shape == (dataset.Rows, dataset.Columns)
+    assert pixels.max() > 255
