@@ -42,6 +42,9 @@ END_OF_IMAGE = b"\xff\xd9"
 def decode(path: Path, dataset: Dataset) -> np.ndarray:
     """`(H, W)` stored values in the dataset's own dtype, one channel. Raises RadiographError."""
     syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_transfer_syntax:
+        # Newer than pydicom 2, high-throughput JPEG 2000 for one, or a maker's own.
+        raise _no_decoder(path, syntax)
     if syntax.is_compressed and syntax != RLELossless:
         _check_complete(path, dataset, syntax)
         pixels = _through_gdcm(path, dataset, syntax)
@@ -95,9 +98,14 @@ def _through_plugins(path: Path, dataset: Dataset, syntax: UID) -> np.ndarray:
     try:
         pixels: np.ndarray = dataset.pixel_array
     except (RuntimeError, NotImplementedError, AttributeError) as error:
-        raise RadiographError(
-            f"{path}: no decoder for its compression ({syntax.name}) or its stream is damaged; decompress it "
-            f"to {ExplicitVRLittleEndian.name}, or install pylibjpeg, pylibjpeg-libjpeg and "
-            "pylibjpeg-openjpeg."
-        ) from error
+        raise _no_decoder(path, syntax) from error
     return pixels
+
+
+def _no_decoder(path: Path, syntax: UID) -> RadiographError:
+    """The sentence for a compression that nothing here decodes."""
+    return RadiographError(
+        f"{path}: no decoder for its compression ({syntax.name}) or its stream is damaged; decompress it "
+        f"to {ExplicitVRLittleEndian.name}, or install pylibjpeg, pylibjpeg-libjpeg and "
+        "pylibjpeg-openjpeg."
+    )

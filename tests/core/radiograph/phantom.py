@@ -14,7 +14,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-PATIENT = "Doe^Jane"
+PATIENT, PATIENT_ID = "Doe^Jane", "MRN-Q4711"
+"""With letters, so that no random identifier contains it by chance."""
 
 
 def chest(height: int = 96, width: int = 80, levels: int = 4096, dtype: str = "uint16") -> np.ndarray:
@@ -54,10 +55,10 @@ def dicom(path: Path, pixels: np.ndarray | None, bits: int = 12, **attributes: A
         meta.MediaStorageSOPInstanceUID,
     )
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
-    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = PATIENT, "4711", "19700101"
-    dataset.PatientSex, dataset.AccessionNumber, dataset.StudyID = "F", "A4711", "S4711"
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = PATIENT, PATIENT_ID, "19700101"
+    dataset.PatientSex, dataset.AccessionNumber, dataset.StudyID = "F", f"A-{PATIENT_ID}", f"S-{PATIENT_ID}"
     dataset.StudyDate, dataset.StudyTime, dataset.ReferringPhysicianName = "20200101", "120000", "Roe^Richard"
-    dataset.InstitutionName, dataset.Modality = "Hospital 4711", modality
+    dataset.InstitutionName, dataset.Modality = f"Hospital {PATIENT_ID}", modality
     dataset.SeriesNumber, dataset.InstanceNumber = 1, 1
     dataset.PatientOrientation = ["L", "F"]
     dataset.ImageType = ["ORIGINAL", "PRIMARY"]

@@ -145,8 +145,12 @@ def test_several_frames(tmp_path: Path) -> None:
     refused(tmp_path / "a.tif", "2 pages")
 
 
-def test_a_compression_no_decoder_knows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("syntax", [MPEG2MPML, "1.2.840.10008.1.2.4.201"], ids=["MPEG-2", "HTJ2K"])
+def test_a_compression_no_decoder_knows(tmp_path: Path, syntax: str) -> None:
+    """pydicom 2 cannot write what it does not know, so the identifier is exchanged in the file."""
     encapsulated(tmp_path / "a.dcm", EIGHT, b"\0" * 400, MPEG2MPML, bits=8)
+    whole = (tmp_path / "a.dcm").read_bytes()
+    (tmp_path / "a.dcm").write_bytes(whole.replace(MPEG2MPML.encode(), syntax.encode()))
     refused(tmp_path / "a.dcm", "no decoder", "install pylibjpeg", "decompress")
 
 

@@ -17,7 +17,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit, J
 
 from dino_diffusion.radiograph import Radiograph
 
-from .phantom import chest, dicom, encapsulated, item
+from .phantom import PATIENT_ID, chest, dicom, encapsulated, item
 
 EIGHT, TWELVE = chest(levels=256, dtype="uint8"), chest()
 
@@ -36,7 +36,7 @@ def test_stored_values_are_exact(tmp_path: Path, modality: str, pixels: np.ndarr
     expected = (pixels - float(pixels.min())) / np.ptp(pixels.astype(float))
     assert np.allclose(radiograph.pixels, expected, atol=1e-6)
     assert radiograph.spacing_mm == (0.2, 0.3)
-    assert radiograph.source.dataset.PatientID == "4711"
+    assert radiograph.source.dataset.PatientID == PATIENT_ID
 
 
 def test_monochrome1_is_inverted(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from dino_diffusion.files.write_image import write_image
 from dino_diffusion.files.write_labelmap import write_labelmap
 from dino_diffusion.radiograph import Labelmap, Radiograph
 
-from .phantom import PATIENT, chest, dicom, lungs
+from .phantom import PATIENT, PATIENT_ID, chest, dicom, lungs
 
 EIGHT, TWELVE, LABELS = chest(levels=256, dtype="uint8"), chest(), lungs()
 MARK = {"method": "inpaint", "seed": 7, "strength": 0.5, "inputs": ["ab" * 32]}
@@ -193,8 +193,11 @@ def test_a_derived_dicom_says_so_and_carries_nothing_of_the_patient(tmp_path: Pa
     for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         assert derived[keyword].value != source[keyword].value
     content = path.read_bytes()
-    for secret in (PATIENT, "4711", "19700101", "Roe^Richard", str(source.StudyInstanceUID)):
+    for secret in (PATIENT, PATIENT_ID, "Roe^Richard", "Hospital", str(source.StudyInstanceUID)):
+        assert secret.encode() in file.read_bytes()
         assert secret.encode() not in content
+    assert not derived.PatientBirthDate
+    assert not derived.StudyDate
     assert (derived.WindowCenter, derived.WindowWidth) == (2048, 3000)
 
 
