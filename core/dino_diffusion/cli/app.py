@@ -1,0 +1,66 @@
+"""Entry point: the commands, and how errors and Ctrl-C end."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dino_diffusion import __version__
+from dino_diffusion.cli import evaluate, generate, info, samples, segment, train
+from dino_diffusion.cli.console import complain, sentence
+from dino_diffusion.errors import DinoDiffusionError
+
+FAILED, INTERRUPTED = 1, 130
+"""Exit codes; a usage error is 2, as everywhere."""
+
+
+class OneSentenceGroup(TyperGroup):
+    """Ends a user's error and Ctrl-C with one sentence and an exit code instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DinoDiffusionError as error:
+            complain(sentence(error))
+            raise typer.Exit(FAILED) from error
+        except KeyboardInterrupt as error:
+            complain("Stopped; every file written so far is whole, the one in work was not written.")
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    cls=OneSentenceGroup,
+    help="Label the lungs of chest radiographs and generate synthetic ones. Research software, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(segment.segment)
+app.command()(generate.generate)
+app.add_typer(evaluate.app, name="evaluate")
+app.command()(train.train)
+app.command()(info.info)
+app.command()(samples.samples)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The options that stand before a command's name."""
+
+
+def main() -> None:
+    """`dino-diffusion`."""
+    app(prog_name="dino-diffusion")

@@ -1,0 +1,187 @@
+"""`dino-diffusion evaluate`: how good labels and synthetic radiographs are."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from dino_diffusion.cli import options
+from dino_diffusion.cli.console import Output, complain, sentence
+from dino_diffusion.cli.generate import SHEET_ENDING
+from dino_diffusion.cli.loading import load_bundle
+from dino_diffusion.errors import RadiographError
+
+if TYPE_CHECKING:
+    from dino_diffusion.evaluation.features import FeatureExtractor
+    from dino_diffusion.evaluation.segmentation import SegmentationReport
+    from dino_diffusion.models import ModelBundle
+
+BATCH = 16
+
+app = typer.Typer(help="Measure labels against masks, or synthetic radiographs against real ones.", no_args_is_help=True)
+
+
+@app.command("segmentation")
+def segmentation(
+    images: Annotated[Path, typer.Option(metavar="DIR", help="Radiographs.")],
+    masks: Annotated[Path, typer.Option(metavar="DIR", help="Masks of the same names: 1 right lung, 2 left lung.")],
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Measure on N pairs, evenly picked.", show_default="all")
+    ] = None,
+    json: options.Json = False,
+    bundle: options.Bundle = None,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Dice and 95 % Hausdorff distance of the lungs against masks, paired by file name."""
+    console = Output(quiet, json)
+    with console.document() as document:
+        from dino_diffusion.evaluation.labelfiles import pair_by_stem
+
+        pairs = [image for image, _ in pair_by_stem(images, masks).matched]
+        loaded = load_bundle(bundle, device, console)
+        report = _measure_segmentation(loaded, images, masks, pairs, limit, console)
+        document |= {"bundle": loaded.id, "device": str(loaded.device), **report.to_dict()}
+        scores = document
+    dice, mm = scores["dice"], scores["hd95_mm"]
+    console.say(
+        f"{scores['n']} images, bundle {scores['bundle']}",
+        f"Dice     mean {dice['mean']:.4f}   right {dice['right']:.4f}   left {dice['left']:.4f}   p5 {dice['p5']:.4f}",
+        f"HD95     {scores['hd95']:.2f} % of the diagonal" + (f"   {mm:.1f} mm" if mm is not None else ""),
+    )
+    _list_failures([entry["error"] for entry in scores["failed"]])
+
+
+def _measure_segmentation(
+    bundle: ModelBundle, images: Path, masks: Path, pairs: list[Path], limit: int | None, console: Output
+) -> SegmentationReport:
+    from dino_diffusion.evaluation.segmentation import evaluate_segmentation
+    from dino_diffusion.radiograph import Radiograph
+    from dino_diffusion.segmentation.lungs import segment_lungs
+
+    def labels_of(path: Path) -> np.ndarray:
+        labelmap = segment_lungs(bundle, Radiograph.read(path.resolve())).labelmap
+        # The mask file lies as the image file does, which need not be upright.
+        return labelmap.radiograph.source.grid.stored_plane(labelmap.labels)
+
+    def spacing_of(path: Path) -> tuple[float, float] | None:
+        radiograph = Radiograph.read(path.resolve())
+        spacing = radiograph.spacing_mm
+        return spacing[::-1] if spacing and radiograph.source.grid.transpose else spacing
+
+    with ExitStack() as stack:
+        if limited := limit is not None and limit < len(pairs):
+            # evaluate_segmentation takes folders; a folder of links is the smaller one.
+            chosen = [pairs[i] for i in np.linspace(0, len(pairs) - 1, limit).round().astype(int)]
+            images = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            for path in chosen:
+                (images / path.name).symlink_to(path.resolve())
+        advance = stack.enter_context(console.progress("Labelling and measuring", limit if limited else len(pairs)))
+        report = evaluate_segmentation(images, masks, labels_of, lambda done, total: advance(1), spacing_of)
+    return dataclasses.replace(report, masks_alone=[]) if limited else report
+
+
+@app.command("generation")
+def generation(
+    real: Annotated[Path, typer.Option(metavar="DIR", help="Real radiographs that no part was trained on.")],
+    synthetic: Annotated[Path, typer.Option(metavar="DIR", help="Synthetic radiographs.")],
+    json: options.Json = False,
+    bundle: options.Bundle = None,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """FID, KID, precision and recall between two folders, beside what real images reach against real ones."""
+    console = Output(quiet, json)
+    with console.document() as document:
+        from dino_diffusion.evaluation.distribution import evaluate_generation
+        from dino_diffusion.files.inputs import list_inputs
+
+        files = {
+            "real": list_inputs([real]),
+            # A contact sheet is a picture of pictures.
+            "synthetic": [p for p in list_inputs([synthetic]) if not p.name.endswith(SHEET_ENDING)],
+        }
+        loaded = load_bundle(bundle, device, console)
+        nets, missing = _feature_nets(loaded)
+        failed: list[str] = []
+        with console.progress("Looking at the images", sum(map(len, files.values()))) as advance:
+            features = {
+                side: _features(loaded, nets, paths, failed, advance) for side, paths in files.items()
+            }
+        with console.progress("Measuring"):
+            measured = [
+                evaluate_generation(features["real"][k], features["synthetic"][k], net.name)
+                for k, net in enumerate(nets)
+            ]
+        document |= {"bundle": loaded.id, "nets": measured, "missing_nets": missing, "failed": failed}
+    for values in measured:
+        console.say(*describe(values))
+    _list_failures(missing + failed)
+
+
+def describe(values: dict[str, Any]) -> list[str]:
+    """Lines for a person."""
+    low, high = values["kid_ci"]
+    ratio = f", {values['fid_over_floor']:.1f} times the floor" if values["fid_over_floor"] is not None else ""
+    return [
+        f"{values['net']}: {values['n_synthetic']} synthetic against {values['n_real']} real images",
+        f"  FID        {values['fid']:.3f} (real against real {values['fid_floor']:.3f}, both at n = {values['n_equal']})"
+        + ratio,
+        f"  KID        {values['kid']:.5f} (95 % CI {low:.5f} to {high:.5f})",
+        f"  precision  {values['precision']:.3f} (real {values['precision_real']:.3f})",
+        f"  recall     {values['recall']:.3f} (real {values['recall_real']:.3f})",
+    ]
+
+
+def _feature_nets(bundle: ModelBundle) -> tuple[list[FeatureExtractor], list[str]]:
+    """The bundle's encoder and, where its packages are installed, a net that never saw a radiograph."""
+    from dino_diffusion.evaluation import EvaluationError
+    from dino_diffusion.evaluation.features import CallableFeatures, EfficientNetLite0Features
+
+    def cls_token(batch: Any) -> Any:
+        return bundle.encoder(batch.to(bundle.device)).cls
+
+    nets: list[FeatureExtractor] = [CallableFeatures("encoder-cls", cls_token)]
+    try:
+        return [*nets, EfficientNetLite0Features(bundle.device)], []
+    except EvaluationError as error:
+        return nets, [sentence(error)]
+
+
+def _features(
+    bundle: ModelBundle, nets: list[FeatureExtractor], paths: list[Path], failed: list[str], advance: Any
+) -> list[np.ndarray]:
+    """One `(N, D)` array a net; each file is read once, an unreadable one is listed and left out."""
+    import torch
+
+    from dino_diffusion.evaluation.features import extract
+    from dino_diffusion.radiograph import Radiograph
+
+    parts: list[list[np.ndarray]] = [[] for _ in nets]
+    for start in range(0, len(paths), BATCH):
+        chunk = paths[start : start + BATCH]
+        views = []
+        for path in chunk:
+            try:
+                views.append(Radiograph.read(path).model_view(bundle.size).pixels)
+            except RadiographError as error:
+                failed.append(sentence(error))
+        if views:
+            batch = torch.cat(views)
+            for net, part in zip(nets, parts, strict=True):
+                part.append(extract(net, [batch]))
+        advance(len(chunk))
+    if not parts[0]:
+        raise RadiographError(f"{paths[0].parent if paths else 'The folder'}: no file in it could be read; {failed[0]}")
+    return [np.concatenate(part) for part in parts]
+
+
+def _list_failures(sentences: list[str]) -> None:
+    for text in sentences:
+        complain(text)

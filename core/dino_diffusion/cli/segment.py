@@ -1,0 +1,196 @@
+"""`dino-diffusion segment`: radiographs in, labelled lungs out."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dino_diffusion.cli import options
+from dino_diffusion.cli.console import Output, complain, sentence
+from dino_diffusion.cli.loading import load_bundle
+from dino_diffusion.errors import DinoDiffusionError, RadiographError
+
+if TYPE_CHECKING:
+    from dino_diffusion.models import ModelBundle
+    from dino_diffusion.radiograph import Labelmap, Source
+
+OVERLAY_ENDING = "_overlay"
+
+
+def segment(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Radiographs, or folders that hold some.")
+    ],
+    output: options.OutputFolder,
+    format: Annotated[
+        options.LabelmapFormat | None,
+        typer.Option(help="Format of the labelmaps.", show_default="png, for DICOM dcmseg"),
+    ] = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write a picture to look at.")] = False,
+    json: options.Json = False,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Label each input twice and print the second call's times.")
+    ] = False,
+    bundle: options.Bundle = None,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Label the lungs on each radiograph's own pixel grid: 0 background, 1 right lung, 2 left lung.
+
+    Results are called DIR/<stem>.<ext>; a second input of the same stem gets -2, the next -3.
+    """
+    from dino_diffusion.files.inputs import list_inputs, output_names
+
+    console = Output(quiet, json)
+    failed: list[dict[str, str]] = []
+    with console.document() as document:
+        check_folder(output)
+        paths = list_inputs(inputs)
+        loaded = load_bundle(bundle, device, console)
+        job = Job(loaded, output, format.value if format else None, overlay, frozenset(p.resolve() for p in paths))
+        results = []
+        with console.progress("Labelling", len(paths)) as advance:
+            for path, names in zip(paths, file_names(output_names(paths)), strict=True):
+                try:
+                    first = job.label(path, *names)
+                    results.append(first | {"bench": _bench(first, job.label(path, *names))} if bench else first)
+                except DinoDiffusionError as error:
+                    failed.append({"input": str(path), "error": sentence(error)})
+                except (RuntimeError, ValueError, MemoryError) as error:
+                    # One odd file must not end a night's batch; its name and the cause are kept.
+                    failed.append({"input": str(path), "error": _unforeseen(path, error)})
+                advance(1)
+        document |= {"bundle": loaded.id, "device": str(loaded.device), "results": results, "failed": failed}
+    for result in results:
+        console.say(*describe(result))
+    if len(paths) > 1 and failed:
+        complain(f"{len(failed)} of {len(paths)} files could not be labelled:")
+    for entry in failed:
+        complain(entry["error"])
+    if failed:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for every file of a batch. `inputs`: resolved, none may be overwritten."""
+
+    bundle: ModelBundle
+    folder: Path
+    format: str | None
+    overlay: bool
+    inputs: frozenset[Path]
+
+    def label(self, path: Path, name: str, overlay_name: str) -> dict[str, Any]:
+        """Label one file and write its results; the entry for the JSON document."""
+        from dino_diffusion.files.write_labelmap import write_labelmap
+        from dino_diffusion.pictures import overlay, save_png
+        from dino_diffusion.radiograph import Radiograph
+        from dino_diffusion.segmentation.lungs import segment_lungs
+
+        times = [time.perf_counter()]
+        radiograph = Radiograph.read(path)
+        times.append(time.perf_counter())
+        found = segment_lungs(self.bundle, radiograph)
+        times.append(time.perf_counter())
+        target = self._free(labelmap_path(radiograph.source, self.folder, self.format, name))
+        picture = self._free(self.folder / f"{overlay_name}.png") if self.overlay else None
+        write_labelmap(found.labelmap, target, self.format)
+        if picture:
+            save_png(overlay(radiograph.pixels, found.labelmap.labels), picture)
+        times.append(time.perf_counter())
+        read, segmented, written = (round(b - a, 4) for a, b in zip(times, times[1:], strict=False))
+        return {
+            "input": str(path),
+            "labelmap": str(target),
+            "overlay": str(picture) if picture else None,
+            "shape": list(radiograph.shape),
+            "spacing_mm": radiograph.spacing_mm,
+            "lungs": lung_areas(found.labelmap),
+            "uncertainty": float(found.uncertainty),
+            "warnings": list(found.warnings),
+            "seconds": {"read": read, "segment": segmented, "write": written},
+        }
+
+    def _free(self, target: Path) -> Path:
+        if target.resolve() in self.inputs:
+            raise RadiographError(
+                f"{target}: the result would replace a radiograph of the same name; choose another folder with -o."
+            )
+        return target
+
+
+def check_folder(folder: Path) -> None:
+    """Fails before the work instead of after it, and makes nothing. Raises RadiographError."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise RadiographError(f"{folder}: cannot be written to; choose a folder that is writable with -o.")
+
+
+def file_names(names: list[str]) -> list[tuple[str, str]]:
+    """Labelmap and overlay name of each input, no overlay called like another input's labelmap."""
+    taken = {name.casefold() for name in names}
+    pairs = []
+    for name in names:
+        overlay, number = f"{name}{OVERLAY_ENDING}", 1
+        while overlay.casefold() in taken:
+            number += 1
+            overlay = f"{name}{OVERLAY_ENDING}-{number}"
+        taken.add(overlay.casefold())
+        pairs.append((name, overlay))
+    return pairs
+
+
+def labelmap_path(source: Source, folder: Path, format: str | None, name: str) -> Path:
+    """Where `write_labelmap` is to write."""
+    from dino_diffusion.files.write_labelmap import ENDINGS, SAME, default_format
+
+    chosen = format or default_format(source)
+    return folder / f"{name}{ENDINGS[SAME.get(source.format, 'png') if chosen == 'same' else chosen]}"
+
+
+def lung_areas(labelmap: Labelmap) -> dict[str, dict[str, float | None]]:
+    """Area of each lung: share of the picture, and cm2 where the pixel spacing is known."""
+    from dino_diffusion.codes import LEFT_LUNG, RIGHT_LUNG
+
+    spacing = labelmap.radiograph.spacing_mm
+    areas: dict[str, dict[str, float | None]] = {}
+    for side, value in (("right", RIGHT_LUNG), ("left", LEFT_LUNG)):
+        pixels = int((labelmap.labels == value).sum())
+        cm2 = pixels * spacing[0] * spacing[1] / 100 if spacing else None
+        areas[side] = {"pixels": pixels, "share": pixels / labelmap.labels.size, "cm2": cm2}
+    return areas
+
+
+def describe(result: dict[str, Any]) -> list[str]:
+    """Lines for a person."""
+    areas = [
+        f"{side} lung {area['cm2']:.0f} cm²" if area["cm2"] is not None else f"{side} lung {area['share']:.1%}"
+        for side, area in result["lungs"].items()
+    ]
+    unit = "" if result["spacing_mm"] else " of the picture"
+    lines = [
+        f"{result['input']} -> {result['labelmap']}",
+        f"    {', '.join(areas)}{unit}; uncertainty {result['uncertainty']:.2f}",
+    ]
+    if result["overlay"]:
+        lines.append(f"    picture: {result['overlay']}")
+    lines += [f"    warning: {warning}" for warning in result["warnings"]]
+    if bench := result.get("bench"):
+        warm, first = bench["warm"], bench["first"]
+        parts = ", ".join(f"{stage} {seconds:.3f} s" for stage, seconds in warm.items())
+        lines.append(f"    warm: {parts} (first call: segment {first['segment']:.3f} s)")
+    return lines
+
+
+def _bench(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    return {"first": first["seconds"], "warm": second["seconds"]}
+
+
+def _unforeseen(path: Path, error: Exception) -> str:
+    return f"{path}: cannot be labelled ({type(error).__name__}: {sentence(error)}); please report it with the file."
