@@ -47,7 +47,7 @@ check: $(STAMP)
 	$(PY) -m pytest -q -m slow
 
 lint: $(STAMP)
-	$(VENV)/bin/ruff check core scripts tests benchmarks
+	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 
 $(STAMP): pyproject.toml constraints.txt scripts/install_torch.py
@@ -58,8 +58,8 @@ $(STAMP): pyproject.toml constraints.txt scripts/install_torch.py
 	@# Older versions of pip download a whole wheel to answer what they would install.
 	$(PY) -m pip install --quiet "pip>=24"
 	$(PY) scripts/install_torch.py $(TORCH)
-	@echo "Installing the other packages, as tried (constraints.txt)"
-	$(PY) -m pip install --quiet -c constraints.txt -e ".[dev,evaluation]"
+	@echo "Installing the other packages, in the versions of constraints.txt (a few minutes)"
+	$(PY) -m pip install -c constraints.txt -e ".[dev,evaluation]"
 	@rm -f $(VENV)/.installed-* && touch $@
 
 clean:
