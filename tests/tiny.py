@@ -49,7 +49,12 @@ def saved_tiny_bundle(folder: Path, seed: int = 0) -> Path:
 def tiny_backbone() -> PreTrainedModel:
     """Two blocks of a DINOv2, patches of 14 pixels."""
     config = Dinov2Config(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=56, patch_size=14
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=56,
+        patch_size=14,
     )
     return Dinov2Model(config).eval()
 
@@ -69,7 +74,9 @@ def smooth_picture(seed: int = 0, height: int = SIZE, width: int = SIZE) -> np.n
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:height, 0:width] / np.array([height, width])[:, None, None]
     waves = [
-        np.sin(2 * np.pi * (rng.uniform(0.3, 1.5) * rows + rng.uniform(-1.5, 1.5) * columns) + rng.uniform(0, 6))
+        np.sin(
+            2 * np.pi * (rng.uniform(0.3, 1.5) * rows + rng.uniform(-1.5, 1.5) * columns) + rng.uniform(0, 6)
+        )
         for _ in range(3)
     ]
     return (0.5 + 0.15 * np.sum(waves, axis=0)).astype(np.float32)

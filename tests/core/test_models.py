@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-
-from dino_diffusion.errors import BundleError
-from dino_diffusion.models import Condition, Denoiser, DinoEncoder, EncoderOutput, Frame, TokenPrior
 from tests.tiny import (
     CLS_WIDTH,
     LATENT_CHANNELS,
@@ -20,10 +17,16 @@ from tests.tiny import (
     tiny_bundle,
 )
 
+from dino_diffusion.errors import BundleError
+from dino_diffusion.models import Condition, Denoiser, DinoEncoder, EncoderOutput, Frame, TokenPrior
+
 TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
 FAMILIES = {
     "dinov2": ("Dinov2", {"image_size": 56, "patch_size": 14}),
-    "dinov2 with registers": ("Dinov2WithRegisters", {"image_size": 56, "patch_size": 14, "num_register_tokens": 2}),
+    "dinov2 with registers": (
+        "Dinov2WithRegisters",
+        {"image_size": 56, "patch_size": 14, "num_register_tokens": 2},
+    ),
     "dinov3": ("DINOv3ViT", {"image_size": 64, "patch_size": 16, "num_register_tokens": 2}),
     "vit": ("ViT", {"image_size": 48, "patch_size": 16}),
 }
@@ -49,7 +52,9 @@ def picture(seed: int = 0) -> torch.Tensor:
 @torch.no_grad()
 def test_any_dino_family_folder_can_be_the_encoder(backbone_folder: Path, tmp_path: Path) -> None:
     patch = transformers.AutoConfig.from_pretrained(backbone_folder).patch_size
-    encoder = DinoEncoder.from_backbone(backbone_folder, image_size=4 * patch, cls_width=24, patch_width=8).eval()
+    encoder = DinoEncoder.from_backbone(
+        backbone_folder, image_size=4 * patch, cls_width=24, patch_width=8
+    ).eval()
 
     tokens = encoder(torch.cat([picture(0), picture(1)]))
 
@@ -139,7 +144,8 @@ def denoiser(token_grid: int) -> Denoiser:
 def tokens_of(batch: int) -> EncoderOutput:
     generator = torch.Generator().manual_seed(0)
     return EncoderOutput(
-        torch.randn(batch, CLS_WIDTH, generator=generator), torch.randn(batch, PATCH_WIDTH, 4, 4, generator=generator)
+        torch.randn(batch, CLS_WIDTH, generator=generator),
+        torch.randn(batch, PATCH_WIDTH, 4, 4, generator=generator),
     )
 
 
@@ -167,7 +173,9 @@ def test_a_missing_token_says_nothing_of_the_image() -> None:
     network = denoiser(4)
     frames = torch.tensor([Frame(size=64).numbers()])
     nothing = torch.zeros(1, 17, dtype=torch.bool)
-    assert torch.equal(network.condition(tokens_of(1), frames, nothing).tokens, network.unconditional(frames).tokens)
+    assert torch.equal(
+        network.condition(tokens_of(1), frames, nothing).tokens, network.unconditional(frames).tokens
+    )
 
 
 @torch.no_grad()

@@ -32,7 +32,8 @@ class OneSentenceGroup(TyperGroup):
 
 app = typer.Typer(
     cls=OneSentenceGroup,
-    help="Label the lungs of chest radiographs and generate synthetic ones. Research software, not a medical device.",
+    help="Label the lungs of chest radiographs and generate synthetic ones. "
+    "Research software, not a medical device.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from dino_diffusion.cli import options
@@ -18,21 +17,28 @@ from dino_diffusion.cli.loading import load_bundle
 from dino_diffusion.errors import RadiographError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dino_diffusion.evaluation.features import FeatureExtractor
     from dino_diffusion.evaluation.segmentation import SegmentationReport
     from dino_diffusion.models import ModelBundle
 
 BATCH = 16
 
-app = typer.Typer(help="Measure labels against masks, or synthetic radiographs against real ones.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure labels against masks, or synthetic radiographs against real ones.", no_args_is_help=True
+)
 
 
 @app.command("segmentation")
 def segmentation(
     images: Annotated[Path, typer.Option(metavar="DIR", help="Radiographs.")],
-    masks: Annotated[Path, typer.Option(metavar="DIR", help="Masks of the same names: 1 right lung, 2 left lung.")],
+    masks: Annotated[
+        Path, typer.Option(metavar="DIR", help="Masks of the same names: 1 right lung, 2 left lung.")
+    ],
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Measure on N pairs, evenly picked.", show_default="all")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Measure on N pairs, evenly picked.", show_default="all"),
     ] = None,
     json: options.Json = False,
     bundle: options.Bundle = None,
@@ -52,7 +58,7 @@ def segmentation(
     dice, mm = scores["dice"], scores["hd95_mm"]
     console.say(
         f"{scores['n']} images, bundle {scores['bundle']}",
-        f"Dice     mean {dice['mean']:.4f}   right {dice['right']:.4f}   left {dice['left']:.4f}   p5 {dice['p5']:.4f}",
+        "Dice     " + "   ".join(f"{name} {dice[name]:.4f}" for name in ("mean", "right", "left", "p5")),
         f"HD95     {scores['hd95']:.2f} % of the diagonal" + (f"   {mm:.1f} mm" if mm is not None else ""),
     )
     _list_failures([entry["error"] for entry in scores["failed"]])
@@ -78,13 +84,20 @@ def _measure_segmentation(
     with ExitStack() as stack:
         if limited := limit is not None and limit < len(pairs):
             # evaluate_segmentation takes folders; a folder of links is the smaller one.
-            chosen = [pairs[i] for i in np.linspace(0, len(pairs) - 1, limit).round().astype(int)]
+            chosen = [pairs[i] for i in evenly(len(pairs), limit)]
             images = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             for path in chosen:
                 (images / path.name).symlink_to(path.resolve())
-        advance = stack.enter_context(console.progress("Labelling and measuring", limit if limited else len(pairs)))
+        advance = stack.enter_context(
+            console.progress("Labelling and measuring", limit if limited else len(pairs))
+        )
         report = evaluate_segmentation(images, masks, labels_of, lambda done, total: advance(1), spacing_of)
     return dataclasses.replace(report, masks_alone=[]) if limited else report
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """`wanted` different indices below `count`, spread evenly."""
+    return [(2 * k + 1) * count // (2 * wanted) for k in range(wanted)]
 
 
 @app.command("generation")
@@ -128,11 +141,11 @@ def generation(
 def describe(values: dict[str, Any]) -> list[str]:
     """Lines for a person."""
     low, high = values["kid_ci"]
-    ratio = f", {values['fid_over_floor']:.1f} times the floor" if values["fid_over_floor"] is not None else ""
+    over = values["fid_over_floor"]
+    floor = f"real {values['fid_floor']:.3f}" + (f", ratio {over:.1f}" if over is not None else "")
     return [
         f"{values['net']}: {values['n_synthetic']} synthetic against {values['n_real']} real images",
-        f"  FID        {values['fid']:.3f} (real against real {values['fid_floor']:.3f}, both at n = {values['n_equal']})"
-        + ratio,
+        f"  FID        {values['fid']:.3f} at n = {values['n_equal']} ({floor})",
         f"  KID        {values['kid']:.5f} (95 % CI {low:.5f} to {high:.5f})",
         f"  precision  {values['precision']:.3f} (real {values['precision_real']:.3f})",
         f"  recall     {values['recall']:.3f} (real {values['recall_real']:.3f})",
@@ -158,6 +171,7 @@ def _features(
     bundle: ModelBundle, nets: list[FeatureExtractor], paths: list[Path], failed: list[str], advance: Any
 ) -> list[np.ndarray]:
     """One `(N, D)` array a net; each file is read once, an unreadable one is listed and left out."""
+    import numpy as np
     import torch
 
     from dino_diffusion.evaluation.features import extract
@@ -178,7 +192,7 @@ def _features(
                 part.append(extract(net, [batch]))
         advance(len(chunk))
     if not parts[0]:
-        raise RadiographError(f"{paths[0].parent if paths else 'The folder'}: no file in it could be read; {failed[0]}")
+        raise RadiographError(f"None of {len(paths)} files could be read; the first: {failed[0]}")
     return [np.concatenate(part) for part in parts]
 
 

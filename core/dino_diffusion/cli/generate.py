@@ -65,7 +65,7 @@ def generate(
         }
     for image in images:
         console.say(image["image"])
-    console.say(f"contact sheet: {sheet}", f"{count} in {seconds:.1f} s on {loaded.device}; synthetic, not a patient's.")
+    console.say(f"contact sheet: {sheet}", f"{count} synthetic in {seconds:.1f} s on {loaded.device}")
 
 
 def sample(

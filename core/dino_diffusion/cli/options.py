@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +48,7 @@ Seed = Annotated[
 ]
 
 
-class LabelmapFormat(str, Enum):
+class LabelmapFormat(StrEnum):
     """What `segment --format` knows."""
 
     png = "png"
@@ -58,7 +58,7 @@ class LabelmapFormat(str, Enum):
     same = "same"
 
 
-class Part(str, Enum):
+class Part(StrEnum):
     """What `train` can train."""
 
     encoder = "encoder"

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from dino_diffusion.generation.variants import Synthetic
 
 DETECTOR_MM = 350.0
-"""A usual detector's width. A synthetic chest has no true size; DICOM DX wants a pixel spacing all the same."""
+"""A usual detector's width: a synthetic chest has no true size, but DICOM DX wants a pixel spacing."""
 
 DICOM_BITS = 12
 
 
 def samples(
     output: options.OutputFolder,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, max=20, help="How many; the last is DICOM.")] = 3,
+    count: Annotated[
+        int, typer.Option("-n", "--count", min=1, max=20, help="How many; the last is DICOM.")
+    ] = 3,
     seed: options.Seed = 0,
     steps: options.Steps = None,
     guidance: options.Guidance = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ OVERLAY_ENDING = "_overlay"
 
 def segment(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Radiographs, or folders that hold some.")
+        list[Path], typer.Argument(metavar="INPUT", help="Radiographs, or folders that hold some.")
     ],
     output: options.OutputFolder,
     format: Annotated[
@@ -52,13 +53,17 @@ def segment(
         check_folder(output)
         paths = list_inputs(inputs)
         loaded = load_bundle(bundle, device, console)
-        job = Job(loaded, output, format.value if format else None, overlay, frozenset(p.resolve() for p in paths))
+        job = Job(
+            loaded, output, format.value if format else None, overlay, frozenset(p.resolve() for p in paths)
+        )
         results = []
         with console.progress("Labelling", len(paths)) as advance:
             for path, names in zip(paths, file_names(output_names(paths)), strict=True):
                 try:
                     first = job.label(path, *names)
-                    results.append(first | {"bench": _bench(first, job.label(path, *names))} if bench else first)
+                    results.append(
+                        first | {"bench": _bench(first, job.label(path, *names))} if bench else first
+                    )
                 except DinoDiffusionError as error:
                     failed.append({"input": str(path), "error": sentence(error)})
                 except (RuntimeError, ValueError, MemoryError) as error:
@@ -104,7 +109,7 @@ class Job:
         if picture:
             save_png(overlay(radiograph.pixels, found.labelmap.labels), picture)
         times.append(time.perf_counter())
-        read, segmented, written = (round(b - a, 4) for a, b in zip(times, times[1:], strict=False))
+        read, segmented, written = (round(b - a, 4) for a, b in itertools.pairwise(times))
         return {
             "input": str(path),
             "labelmap": str(target),
@@ -120,7 +125,7 @@ class Job:
     def _free(self, target: Path) -> Path:
         if target.resolve() in self.inputs:
             raise RadiographError(
-                f"{target}: the result would replace a radiograph of the same name; choose another folder with -o."
+                f"{target}: the result would replace an input of that name; choose another folder with -o."
             )
         return target
 
@@ -170,7 +175,7 @@ def lung_areas(labelmap: Labelmap) -> dict[str, dict[str, float | None]]:
 def describe(result: dict[str, Any]) -> list[str]:
     """Lines for a person."""
     areas = [
-        f"{side} lung {area['cm2']:.0f} cm²" if area["cm2"] is not None else f"{side} lung {area['share']:.1%}"
+        f"{side} lung " + (f"{area['share']:.1%}" if area["cm2"] is None else f"{area['cm2']:.0f} cm²")
         for side, area in result["lungs"].items()
     ]
     unit = "" if result["spacing_mm"] else " of the picture"
@@ -193,4 +198,5 @@ def _bench(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unforeseen(path: Path, error: Exception) -> str:
-    return f"{path}: cannot be labelled ({type(error).__name__}: {sentence(error)}); please report it with the file."
+    cause = f"{type(error).__name__}: {sentence(error)}"
+    return f"{path}: cannot be labelled ({cause}); please report it, with the file."

@@ -19,12 +19,16 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            "--init", "--bundle", metavar="BUNDLE", help="Bundle whose weights to continue from.", show_default="none"
+            "--init",
+            "--bundle",
+            metavar="BUNDLE",
+            help="Bundle whose weights to continue from.",
+            show_default="none",
         ),
     ] = None,
     set: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Override a setting, such as run.steps=500; repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Override a setting, such as run.steps=500."),
     ] = None,
     device: options.Device = None,
     quiet: options.Quiet = False,
@@ -42,7 +46,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """`name=value`, the value as TOML writes it; a bare word is a string. Raises ConfigurationError."""
     name, equals, value = text.partition("=")
     if not name.strip() or not equals:
-        raise ConfigurationError(f"--set {text}: is no setting; write it as name=value, such as run.steps=500.")
+        raise ConfigurationError(f"--set {text}: is no setting; write name=value, such as run.steps=500.")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,0 +1,78 @@
+"""The command line in this process, on a tiny random bundle, with a stand-in where learnt lungs would be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.tiny import saved_tiny_bundle, smooth_picture
+from typer.testing import CliRunner, Result
+
+from dino_diffusion.cli.app import app
+from dino_diffusion.models import ModelBundle
+from dino_diffusion.radiograph import Labelmap, Radiograph
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture
+def command() -> Command:
+    """`command("segment", path, ...)`; every argument may be anything that prints as itself."""
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@dataclass(frozen=True)
+class HalfAndHalf:
+    """What `segment_lungs` returns."""
+
+    labelmap: Labelmap
+    uncertainty: float
+    uncertainty_map: np.ndarray
+    warnings: tuple[str, ...]
+
+
+def half_and_half(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) -> HalfAndHalf:
+    """Right lung: the left quarter of the picture; left lung: the right half."""
+    height, width = radiograph.shape
+    labels = np.zeros((height, width), np.uint8)
+    labels[:, : width // 4], labels[:, width // 2 :] = 1, 2
+    warnings = ("The two lungs differ much in size.",)
+    return HalfAndHalf(Labelmap(labels, radiograph), 0.25, np.zeros(labels.shape, np.float32), warnings)
+
+
+@pytest.fixture
+def simple_lungs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lungs that are known beforehand: these tests are about files and words, not about quality."""
+    module = ModuleType("dino_diffusion.segmentation.lungs")
+    module.segment_lungs = half_and_half  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+@pytest.fixture
+def radiographs(tmp_path: Path) -> Path:
+    """A folder of three pictures that are no squares."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for seed, name in enumerate(("a", "b", "c")):
+        save_picture(folder / f"{name}.png", seed)
+    return folder
+
+
+def save_picture(path: Path, seed: int) -> Path:
+    Image.fromarray((smooth_picture(seed, 48, 40) * 255).clip(0, 255).astype(np.uint8)).save(path)
+    return path
