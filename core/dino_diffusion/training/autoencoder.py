@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from dino_diffusion.models.autoencoder import Autoencoder
-from dino_diffusion.training.batches import Prefetcher
+from dino_diffusion.training.batches import Batch, Prefetcher
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
+from dino_diffusion.training.loop import Step
 from dino_diffusion.training.perceptual import perceptual_loss
 from dino_diffusion.training.pictures import save_grid
 from dino_diffusion.training.settings import AutoencoderSettings
@@ -20,6 +21,9 @@ from dino_diffusion.training.stream import EpochStream
 from dino_diffusion.training.views import Box, cut, square, whole
 
 VALIDATION_IMAGES, VALIDATION_SIZE = 64, 256
+
+LARGE = 512
+"""Native side in pixels from which a picture has detail of its own at the validation size."""
 
 
 class AutoencoderPart:
@@ -31,9 +35,13 @@ class AutoencoderPart:
         self.settings = settings
         data = settings.data
         self.items = load_corpus(data.path, data.splits, data.sources, data.limit)
-        held_out = load_corpus(data.path, data.holdout, limit=VALIDATION_IMAGES) if data.holdout else self.items
+        held_out = (
+            load_corpus(data.path, data.holdout, limit=VALIDATION_IMAGES) if data.holdout else self.items
+        )
         held_out = held_out[:VALIDATION_IMAGES]
-        self.validation = torch.cat([_whole_view(item, VALIDATION_SIZE) for item in held_out])
+        pictures = [square(item.read()) for item in held_out]
+        self.validation = torch.cat([cut(p, whole(p.shape[-1]), VALIDATION_SIZE) for p in pictures])
+        self.large = torch.tensor([p.shape[-1] >= LARGE for p in pictures])
         stream = EpochStream([item.source for item in self.items], settings.run.seed, data.most_of_a_source)
         self.batches = Prefetcher(
             stream,
@@ -62,37 +70,46 @@ class AutoencoderPart:
     def _sample_views(self) -> torch.Tensor:
         """Whole views of training images, for statistics: `(linear_images, 1, 256, 256)`."""
         sample = self.items[:: max(1, len(self.items) // self.settings.linear_images)]
-        return torch.cat([_whole_view(item, VALIDATION_SIZE) for item in sample[: self.settings.linear_images]])
+        return torch.cat(
+            [_whole_view(item, VALIDATION_SIZE) for item in sample[: self.settings.linear_images]]
+        )
 
-    def step(
-        self, module: nn.Module, step: int, progress: float, rank: int, processes: int, device: torch.device
-    ) -> dict[str, torch.Tensor]:
-        pixels = self.batches.batch(step, rank, processes).to(device)
+    def batch(self, step: Step) -> Batch:
+        return self.batches.batch(step.number, step.rank, step.processes)
+
+    def losses(self, module: nn.Module, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
+        pixels = batch["pixels"]
         # One call of the module itself, so that the gradients of all processes are averaged.
         restored, kl = module(pixels)
-        losses = {"l1": (restored - pixels).abs().mean(), "kl": kl}
+        losses = {"l1": (restored.float() - pixels).abs().mean(), "kl": kl}
         losses["loss"] = losses["l1"] + self.settings.kl * kl
         if self.perceptual is not None:
-            losses["perceptual"] = self.perceptual.to(device)(restored, pixels)
+            losses["perceptual"] = self.perceptual.to(pixels.device)(restored, pixels)
             losses["loss"] = losses["loss"] + self.settings.perceptual * losses["perceptual"]
         return losses
 
+    def after_step(self, module: Autoencoder, progress: float) -> None:
+        """Nothing moves but the optimiser."""
+
     @torch.no_grad()
-    def validate(self, module: nn.Module, device: torch.device) -> dict[str, float]:
+    def validate(self, module: Autoencoder, device: torch.device) -> dict[str, float]:
+        """PSNR in dB of whole held-out images, all and apart by native size."""
         errors = []
         for pixels in self.validation.split(8):
             pixels = pixels.to(device)
             restored = module.synthesise(module.posterior(pixels).mode()).clamp(0, 1)
-            errors.append((restored - pixels).square().mean((1, 2, 3)))
-        return {"psnr": float((-10 * torch.cat(errors).log10()).mean())}
+            errors.append((restored - pixels).square().mean((1, 2, 3)).cpu())
+        psnr = -10 * torch.cat(errors).clamp_min(1e-10).log10()
+        groups = {"psnr": psnr, "psnr_large": psnr[self.large], "psnr_small": psnr[~self.large]}
+        return {name: float(values.mean()) for name, values in groups.items() if len(values)}
 
     @torch.no_grad()
-    def picture(self, module: nn.Module, device: torch.device, path: Path) -> None:
+    def picture(self, module: Autoencoder, device: torch.device, path: Path) -> None:
         pixels = self.validation[:4].to(device)
         save_grid(torch.cat([pixels, module.synthesise(module.posterior(pixels).mode())]), path, columns=4)
 
     @torch.no_grad()
-    def save(self, module: nn.Module, folder: Path) -> None:
+    def save(self, module: Autoencoder, folder: Path) -> None:
         """Standardises the latents on training images, then writes the part.
 
         With a linear encoder they were standardised before training and must stay as they were.
@@ -104,8 +121,8 @@ class AutoencoderPart:
         module.save_pretrained(folder, max_shard_size="14MB")
 
 
-def crop(items: list[CorpusItem], size: int, seed: int, place: int, index: int) -> torch.Tensor:
-    """A random `size` px crop `(1, size, size)` of item `index`, at native to half resolution.
+def crop(items: list[CorpusItem], size: int, seed: int, place: int, index: int) -> Batch:
+    """`pixels`: a random `size` px crop `(1, size, size)` of item `index`, at native to half resolution.
 
     `place` is the position in the training stream, so that a resumed run draws the same crops.
     """
@@ -114,7 +131,7 @@ def crop(items: list[CorpusItem], size: int, seed: int, place: int, index: int) 
     side = picture.shape[-1]
     span = min(side, int(size * rng.uniform(1.0, max(1.0, min(2.5, side / size)))))
     left, top = (int(rng.integers(0, side - span + 1)) for _ in range(2))
-    return cut(picture, Box(left, top, span), size)[0]
+    return {"pixels": cut(picture, Box(left, top, span), size)[0]}
 
 
 def _whole_view(item: CorpusItem, size: int) -> torch.Tensor:

@@ -9,28 +9,41 @@ import torch
 
 from dino_diffusion.training.stream import EpochStream
 
-MakeItem = Callable[[int, int], torch.Tensor]
-"""(place in the stream, item index) -> one picture."""
+Batch = dict[str, torch.Tensor]
+"""Named tensors whose first axis is the picture."""
+
+MakeItem = Callable[[int, int], Batch]
+"""(place in the stream, item index) -> the tensors of one picture, without the batch axis."""
 
 
 class Prefetcher:
-    """Decodes the next batch while this one trains. Threads suffice: decoding releases the lock."""
+    """Decodes the next `workers` batches while this one trains. Decoding releases the lock: threads do."""
 
     def __init__(self, stream: EpochStream, make: MakeItem, size: int, workers: int) -> None:
-        self.stream, self.make, self.size = stream, make, size
-        self.pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="batches")
-        self._ahead: dict[tuple[int, int, int], Future[torch.Tensor]] = {}
+        self.stream, self.make, self.size, self.workers = stream, make, size, max(1, workers)
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: dict[int, Future[Batch]] = {}
 
-    def batch(self, step: int, rank: int, processes: int) -> torch.Tensor:
-        """The batch `(size, ...)` of `step`; the following one is started in the background."""
-        current = self._ahead.pop((step, rank, processes), None) or self._start(step, rank, processes)
-        self._ahead = {(step + 1, rank, processes): self._start(step + 1, rank, processes)}
-        return current.result()
+    def batch(self, step: int, rank: int, processes: int) -> Batch:
+        """The batch of `size` pictures of `step`; the following ones are started in the background."""
+        # Made when first needed, so that a part can be built before processes fork.
+        self._pool = self._pool or ThreadPoolExecutor(self.workers, thread_name_prefix="batches")
+        wanted = range(step, step + self.workers + 1)
+        for old in set(self._ahead) - set(wanted):
+            self._ahead.pop(old).cancel()
+        for number in wanted:
+            if number not in self._ahead:
+                self._ahead[number] = self._pool.submit(self._make, number, rank, processes)
+        return self._ahead.pop(step).result()
 
-    def _start(self, step: int, rank: int, processes: int) -> Future[torch.Tensor]:
-        return self.pool.submit(self._make, step, rank, processes)
+    def close(self) -> None:
+        """Drops what was started ahead."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool, self._ahead = None, {}
 
-    def _make(self, step: int, rank: int, processes: int) -> torch.Tensor:
+    def _make(self, step: int, rank: int, processes: int) -> Batch:
         places = range((step * processes + rank) * self.size, (step * processes + rank + 1) * self.size)
         indices = self.stream.batch(step, self.size, rank, processes)
-        return torch.stack([self.make(place, int(index)) for place, index in zip(places, indices, strict=True)])
+        pictures = [self.make(place, int(index)) for place, index in zip(places, indices, strict=True)]
+        return {name: torch.stack([picture[name] for picture in pictures]) for name in pictures[0]}

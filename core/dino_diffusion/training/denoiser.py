@@ -7,6 +7,8 @@ the encoder's patch tokens of the clean picture during the first part of the run
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.models.autoencoder import Autoencoder
-from dino_diffusion.models.denoiser import Denoiser
+from dino_diffusion.models.denoiser import Condition, Denoiser
 from dino_diffusion.models.encoder import DinoEncoder, EncoderOutput
 from dino_diffusion.sampling import SAMPLERS, initial_noise, time_grid
+from dino_diffusion.training.batches import Batch
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
-from dino_diffusion.training.latents import LatentCache, list_views, load_cache, prepare
+from dino_diffusion.training.latents import list_views, load_cache, prepare
+from dino_diffusion.training.loop import Step
 from dino_diffusion.training.pictures import save_grid
 from dino_diffusion.training.settings import DenoiserSettings
 from dino_diffusion.training.stream import EpochStream
@@ -35,7 +40,12 @@ class AlignedDenoiser(nn.Module):
         super().__init__()
         self.denoiser = denoiser
         self._features: torch.Tensor | None = None
-        inner = denoiser.unet.get_submodule(layer)
+        try:
+            inner = denoiser.unet.get_submodule(layer)
+        except AttributeError as error:
+            raise ConfigurationError(
+                f"alignment_layer: the denoiser has no {layer!r}; use up_blocks.0."
+            ) from error
         inner.register_forward_hook(self._remember)
         with torch.no_grad():
             probe = torch.zeros(1, denoiser.config.latent_channels, 16, 16)
@@ -43,12 +53,16 @@ class AlignedDenoiser(nn.Module):
             denoiser(probe, torch.zeros(1), denoiser.unconditional(frames))
         assert self._features is not None  # the probe pass above ran through the hooked layer
         width = self._features.shape[1]
-        self.projector = nn.Sequential(
-            nn.Conv2d(width, 256, 1), nn.SiLU(), nn.Conv2d(256, 256, 1), nn.SiLU(), nn.Conv2d(256, patch_width, 1)
+        self.projector: nn.Module = nn.Sequential(
+            nn.Conv2d(width, 256, 1),
+            nn.SiLU(),
+            nn.Conv2d(256, 256, 1),
+            nn.SiLU(),
+            nn.Conv2d(256, patch_width, 1),
         )
 
-    def _remember(self, layer: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        self._features = output
+    def _remember(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self._features = output[0] if isinstance(output, tuple) else output
 
     def forward(
         self,
@@ -78,21 +92,25 @@ class DenoiserPart:
         initial: Denoiser | None = None,
         rank: int = 0,
         processes: int = 1,
-        wait: Any = None,
+        wait: Callable[[], None] = lambda: None,
+        quiet: bool = False,
     ) -> None:
+        """Prepares the latents first: this process its share of them, `wait` until all are there."""
         self.settings, self.autoencoder = settings, autoencoder
         self.patch_scale = encoder.patch_whitening.scale
         data = settings.data
         items = load_corpus(data.path, data.splits, data.sources, data.limit)
         folder = Path(settings.run.folder)
-        chosen = np.unique(EpochStream([i.source for i in items], settings.run.seed, data.most_prepared).epoch(0))
-        arguments = (settings.sizes, encoder, autoencoder, settings.run.seed, device, rank, processes, rank > 0)
+        chosen = np.unique(
+            EpochStream([i.source for i in items], settings.run.seed, data.most_prepared).epoch(0)
+        )
+        quiet = quiet or rank > 0
+        arguments = (settings.sizes, encoder, autoencoder, settings.run.seed, device, rank, processes, quiet)
         prepare(folder / "latents", items, list_views(items, settings.views, chosen), *arguments)
         held_out = load_corpus(data.path, data.holdout, limit=VALIDATION_VIEWS) if data.holdout else items
         held_out = held_out[:VALIDATION_VIEWS]
         prepare(folder / "holdout", held_out, list_views(held_out, 1, np.arange(len(held_out))), *arguments)
-        if wait is not None:
-            wait()
+        wait()
         self.cache = load_cache(folder / "latents", settings.sizes)
         self.held_out = load_cache(folder / "holdout", settings.sizes)
         self.streams = {size: self._stream(size, items) for size in settings.sizes}
@@ -110,34 +128,46 @@ class DenoiserPart:
     def _stream(self, size: int, items: list[CorpusItem]) -> tuple[torch.Tensor, EpochStream]:
         """Places in the cache that have enough pixels for `size`, and the order to see them in."""
         places = self.cache.fits[size].nonzero()[:, 0]
+        if not len(places):
+            raise ConfigurationError(
+                f"{self.settings.data.path}: no training image has the pixels for size {size}; lower sizes."
+            )
         sources = [items[int(item)].source for item in self.cache.items[places]]
         return places, EpochStream(sources, self.settings.run.seed, self.settings.data.most_of_a_source)
 
-    def step(
-        self, module: nn.Module, step: int, progress: float, rank: int, processes: int, device: torch.device
-    ) -> dict[str, torch.Tensor]:
-        settings = self.settings
-        size, batch = size_at(progress, settings)
+    def batch(self, step: Step) -> Batch:
+        """Clean latents with their noise, flow times, conditions and which of the tokens are present."""
+        settings, generator = self.settings, step.generator()
+        size, count = size_at(step.progress, settings)
         places, stream = self.streams[size]
-        chosen = places[torch.from_numpy(stream.batch(step, batch, rank, processes))]
-        generator = torch.Generator().manual_seed(hash((settings.run.seed, step, rank)) % 2**63)
-        clean = self.cache.latents[size][chosen].float().to(device)
-        eps = torch.randn(clean.shape, generator=generator).to(device)
-        t = draw_times(batch, settings.time_shift, generator).to(device)
-        present = draw_present(batch, settings, generator).to(device)
-        patches = self.cache.patches[chosen].float().to(device)
-        encoded = EncoderOutput(self.cache.cls[chosen].float().to(device), patches)
-        frames = self.cache.frames[size][chosen].to(device)
+        chosen = places[torch.from_numpy(stream.batch(step.number, count, step.rank, step.processes))]
+        clean = self.cache.latents[size][chosen].float().to(step.device)
+        return {
+            "clean": clean,
+            "eps": torch.randn(clean.shape, generator=generator, device=step.device),
+            "t": draw_times(count, settings.time_shift, generator),
+            "present": draw_present(count, settings, generator),
+            "cls": self.cache.cls[chosen].float(),
+            "patches": self.cache.patches[chosen].float(),
+            "frames": self.cache.frames[size][chosen],
+        }
+
+    def losses(self, module: nn.Module, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
+        clean, eps, t, patches = (batch[name] for name in ("clean", "eps", "t", "patches"))
         noisy = torch.lerp(clean, eps, t[:, None, None, None])
-        velocity, projected = module(noisy, t, encoded, frames, present)
+        encoded = EncoderOutput(batch["cls"], patches)
+        velocity, projected = module(noisy, t, encoded, batch["frames"], batch["present"])
         losses = {"flow": functional.mse_loss(velocity.float(), eps - clean)}
-        losses["alignment"] = alignment_loss(projected, patches, self.patch_scale.to(device))
-        weight = settings.alignment if progress < settings.alignment_share else 0.0
+        losses["alignment"] = alignment_loss(projected, patches, self.patch_scale.to(patches.device))
+        weight = self.settings.alignment if progress < self.settings.alignment_share else 0.0
         losses["loss"] = losses["flow"] + weight * losses["alignment"]
         return losses
 
+    def after_step(self, module: AlignedDenoiser, progress: float) -> None:
+        """Nothing moves but the optimiser."""
+
     @torch.no_grad()
-    def validate(self, module: nn.Module, device: torch.device) -> dict[str, float]:
+    def validate(self, module: AlignedDenoiser, device: torch.device) -> dict[str, float]:
         """Flow loss on held-out views at fixed times and noise, a figure a time and their mean."""
         size = self.settings.sizes[-1]
         figures = {}
@@ -156,21 +186,21 @@ class DenoiserPart:
         return {"flow_held_out": sum(figures.values()) / len(figures), **figures}
 
     @torch.no_grad()
-    def picture(self, module: nn.Module, device: torch.device, path: Path) -> None:
+    def picture(self, module: AlignedDenoiser, device: torch.device, path: Path) -> None:
         """Held-out pictures, samples from their tokens, and samples from nothing, a row each."""
         count, size = min(6, len(self.held_out)), self.settings.sizes[-1]
         encoded, frames = self._held_out(slice(0, count), size, device)
-        denoiser: Denoiser = module.denoiser
+        denoiser = module.denoiser
         clean = self.held_out.latents[size][:count].float()
         rows = [clean.to(device)]
         noise = initial_noise(clean.shape, torch.Generator().manual_seed(0), device, torch.float32)
         for condition in (denoiser.condition(encoded, frames), denoiser.unconditional(frames)):
             times = time_grid(16, self.settings.time_shift)
-            rows.append(SAMPLERS["euler"](lambda x, t, c=condition: denoiser(x, t, c), noise, times))
+            rows.append(SAMPLERS["euler"](functools.partial(_velocity, denoiser, condition), noise, times))
         autoencoder = self.autoencoder.to(device)
         save_grid(torch.cat([autoencoder.decode(row) for row in rows]), path, columns=count)
 
-    def save(self, module: nn.Module, folder: Path) -> None:
+    def save(self, module: AlignedDenoiser, folder: Path) -> None:
         module.denoiser.save_pretrained(folder, max_shard_size="14MB")
 
     def _held_out(self, part: slice, size: int, device: torch.device) -> tuple[EncoderOutput, torch.Tensor]:
@@ -178,6 +208,10 @@ class DenoiserPart:
             self.held_out.cls[part].float().to(device), self.held_out.patches[part].float().to(device)
         )
         return encoded, self.held_out.frames[size][part].to(device)
+
+
+def _velocity(denoiser: Denoiser, condition: Condition, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return denoiser(x, t, condition)
 
 
 def size_at(progress: float, settings: DenoiserSettings) -> tuple[int, int]:
@@ -189,7 +223,7 @@ def size_at(progress: float, settings: DenoiserSettings) -> tuple[int, int]:
 
 def draw_times(count: int, shift: float, generator: torch.Generator) -> torch.Tensor:
     """Logit-normal flow times `(count,)`, moved toward noise by `shift` (Esser et al. 2024, eq. 23)."""
-    t = torch.randn(count, generator=generator).sigmoid()
+    t = torch.randn(count, generator=generator, device=generator.device).sigmoid()
     return shift * t / (1 + (shift - 1) * t)
 
 
@@ -199,17 +233,17 @@ def draw_present(count: int, settings: DenoiserSettings, generator: torch.Genera
     Some lose all (guidance), some lose single tokens, some a rectangle of patches (in-place editing nulls
     the patches under its mask), and some keep only CLS or only the patches.
     """
-    grid = settings.token_grid
+    grid, device = settings.token_grid, generator.device
 
     def chance(p: float, *shape: int) -> torch.Tensor:
-        return torch.rand(count, *shape, generator=generator) < p
+        return torch.rand(count, *shape, generator=generator, device=device) < p
 
-    present = torch.ones(count, 1 + grid * grid, dtype=torch.bool)
+    present = torch.ones(count, 1 + grid * grid, dtype=torch.bool, device=device)
     present[:, 0] = ~chance(settings.drop_tokens)
     if grid:
-        corners = torch.randint(0, grid, (count, 2, 2), generator=generator)
+        corners = torch.randint(0, grid, (count, 2, 2), generator=generator, device=device)
         low, high = corners.amin(-1), corners.amax(-1)
-        place = torch.arange(grid)
+        place = torch.arange(grid, device=device)
         inside = [(place >= low[:, i, None]) & (place <= high[:, i, None]) for i in (0, 1)]
         rectangle = inside[0][:, :, None] & inside[1][:, None, :]
         lost = rectangle.flatten(1) & chance(settings.drop_tokens)[:, None]

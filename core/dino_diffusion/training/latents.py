@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 from safetensors.torch import load_file, save_file
+from tqdm import tqdm
 
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.models.autoencoder import Autoencoder
@@ -72,13 +72,16 @@ def prepare(
     processes: int = 1,
     quiet: bool = False,
 ) -> None:
-    """Writes the shards that are missing; several processes share the work. A crop that would need
-    enlarging is replaced by nothing: images too small for crops have fewer views."""
+    """Writes the shards that are missing; several processes, over a common file system, share the work.
+
+    A crop that would need enlarging is replaced by nothing: images too small for crops have fewer views.
+    Raises ConfigurationError if the folder holds latents of another origin.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _check_origin(folder, items, views, sizes, encoder, autoencoder, seed)
+    _check_origin(folder, items, views, sizes, encoder, autoencoder, seed, rank)
     shards = list(enumerate(range(0, len(views), SHARD_VIEWS)))[rank::processes]
     encoder, autoencoder = encoder.eval().to(device), autoencoder.eval().to(device)
-    for number, start in track(shards, description="latents", disable=quiet):
+    for number, start in tqdm(shards, desc=f"latents for {folder.name}", disable=quiet):
         path = folder / f"views-{number:05d}.safetensors"
         if path.exists():
             continue
@@ -95,7 +98,9 @@ def prepare(
                 kept = value.half() if value.is_floating_point() and "frames" not in name else value
                 columns.setdefault(name, []).append(kept.cpu())
         partial = path.with_suffix(f".partial-{rank}")
-        save_file({n: torch.cat(v).contiguous() for n, v in columns.items()} or {"empty": torch.zeros(0)}, partial)
+        save_file(
+            {n: torch.cat(v).contiguous() for n, v in columns.items()} or {"empty": torch.zeros(0)}, partial
+        )
         os.replace(partial, path)
 
 
@@ -140,7 +145,9 @@ def _batches(
         yield _collate(drawn, sizes)
 
 
-def _collate(drawn: list[tuple[View, torch.Tensor, Box, int]], sizes: tuple[int, ...]) -> dict[str, torch.Tensor]:
+def _collate(
+    drawn: list[tuple[View, torch.Tensor, Box, int]], sizes: tuple[int, ...]
+) -> dict[str, torch.Tensor]:
     batch = {"items": torch.tensor([view.item for view, *_ in drawn])}
     for size in sizes:
         batch[f"picture_{size}"] = torch.cat([cut(picture, box, size) for _, picture, box, _ in drawn])
@@ -158,14 +165,23 @@ def _check_origin(
     encoder: DinoEncoder,
     autoencoder: Autoencoder,
     seed: int,
+    rank: int,
 ) -> None:
     """Refuses to mix latents of different models, data or settings in one folder."""
-    digest = hashlib.sha256(json.dumps([[i.key for i in items], len(views), sizes, seed]).encode())
-    for part in (encoder.cls_whitening.components, encoder.patch_whitening.scale, autoencoder.synthesis.weight):
-        digest.update(part.detach().cpu().numpy().tobytes())
-    note = folder / "origin.txt"
-    if note.exists() and note.read_text() != digest.hexdigest():
+    chosen = [[view.item, view.number] for view in views]
+    digest = hashlib.sha256(json.dumps([[i.key for i in items], chosen, sizes, seed]).encode())
+    # What the latents depend on; a decoder that was trained further leaves them valid.
+    parts = [*encoder.state_dict().items(), *autoencoder.state_dict().items()]
+    for name, value in parts:
+        if not name.startswith(("decoder.", "synthesis.")):
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    note = folder / "origin.json"
+    origin = json.dumps({"sha256": digest.hexdigest(), "views": len(views)}) + "\n"
+    if note.exists() and note.read_text() != origin:
         raise ConfigurationError(
-            f"{folder}: these latents were made by other models, data or settings; delete the folder or name another."
+            f"{folder}: these latents were made by other models, data or settings; "
+            "delete the folder or name another run.folder."
         )
-    note.write_text(digest.hexdigest())
+    partial = note.with_suffix(f".partial-{rank}")
+    partial.write_text(origin)
+    os.replace(partial, note)

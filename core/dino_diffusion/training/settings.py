@@ -7,16 +7,19 @@ import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from dino_diffusion.errors import ConfigurationError
 
 Settings = TypeVar("Settings")
 
+NAMES = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
+
 
 @dataclass(frozen=True)
 class DataSettings:
-    """`path`: folder, .csv or .tar shards; `splits` and `sources` filter a list; `limit` thins it out.
+    """`path`: folder, .csv or .tar shards; `splits` and `sources` filter them; `limit` thins them out.
 
     `holdout` names the splits whose images measure validation loss. `most_of_a_source` caps one
     source's share of an epoch, `most_prepared` how many of its images get latents at all.
@@ -50,6 +53,13 @@ class RunSettings:
     picture_every: int = 1000
     workers: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("batch", "checkpoint_every", "validate_every", "picture_every"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+        if self.lr <= 0 or not 0 <= self.ema < 1:
+            raise ConfigurationError(f"lr must be above 0 and ema in [0, 1), not {self.lr} and {self.ema}.")
+
 
 @dataclass(frozen=True)
 class AutoencoderSettings:
@@ -66,10 +76,21 @@ class AutoencoderSettings:
     run: RunSettings = field(default_factory=RunSettings)
     data: DataSettings = field(default_factory=DataSettings)
 
+    def __post_init__(self) -> None:
+        if len(self.block_out_channels) != 3 or any(width % 16 for width in self.block_out_channels):
+            raise ConfigurationError("block_out_channels must be three multiples of 16: the factor is 8.")
+        if self.crop < 8 or self.crop % 8:
+            raise ConfigurationError(f"crop must be a multiple of 8, not {self.crop}.")
+
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """`backbone`: folder or hub name. `run.steps` 0 keeps its blocks as they are and only fits whitening."""
+    """`backbone`: folder or hub name. `run.steps` 0 keeps its blocks as they are and only fits whitening.
+
+    Above 0 it is trained by self-distillation: `head_width` prototypes, `local_crops` crops whose share of
+    the picture is in `local_scale` beside two larger ones, `koleo` and `layer_decay` as in DINOv2, and the
+    teacher's `momentum` at the start (1 at the end).
+    """
 
     backbone: str = ""
     layers: int | None = 8
@@ -82,6 +103,7 @@ class EncoderSettings:
     local_crops: int = 4
     local_scale: tuple[float, float] = (0.25, 0.5)
     head_width: int = 1024
+    momentum: float = 0.994
     run: RunSettings = field(default_factory=RunSettings)
     data: DataSettings = field(default_factory=DataSettings)
 
@@ -113,6 +135,36 @@ class DenoiserSettings:
     run: RunSettings = field(default_factory=RunSettings)
     data: DataSettings = field(default_factory=DataSettings)
 
+    def __post_init__(self) -> None:
+        if not self.sizes or not len(self.sizes) == len(self.size_shares) == len(self.batch_factors):
+            raise ConfigurationError("sizes, size_shares and batch_factors must be lists of the same length.")
+        if any(size < 8 or size % 8 for size in self.sizes) or sum(self.size_shares) <= 0:
+            raise ConfigurationError("sizes must be multiples of 8, and size_shares must not all be 0.")
+
+
+@dataclass(frozen=True)
+class ReadoutSettings:
+    """`encoder`, `autoencoder`, `denoiser`: part folders. `images` training radiographs, `copies` altered
+    copies of each; `clusters` are the k of the clusterings, on `components` principal components. `run.steps`
+    are steps of each of the `rounds`."""
+
+    encoder: str = ""
+    autoencoder: str = ""
+    denoiser: str = ""
+    size: int = 256
+    images: int = 600
+    copies: int = 2
+    layers: tuple[str, ...] = ("up_blocks.0", "up_blocks.1", "up_blocks.2")
+    times: tuple[float, ...] = (0.05, 0.15)
+    hidden: int = 64
+    clusters: tuple[int, ...] = (24, 32, 48)
+    components: int = 48
+    lung_above: float = 0.65
+    background_below: float = 0.25
+    rounds: int = 3
+    run: RunSettings = field(default_factory=RunSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+
 
 def recipe_path(name: str) -> Path:
     """A TOML file by path, or one of the shipped recipes by its name, such as `cpu/denoiser`."""
@@ -122,7 +174,9 @@ def recipe_path(name: str) -> Path:
     shipped = Path(str(resources.files("dino_diffusion") / "training" / "recipes"))
     candidate = shipped / path.with_suffix(".toml")
     if not candidate.is_file():
-        known = ", ".join(sorted(str(p.relative_to(shipped).with_suffix("")) for p in shipped.rglob("*.toml")))
+        known = ", ".join(
+            sorted(str(p.relative_to(shipped).with_suffix("")) for p in shipped.rglob("*.toml"))
+        )
         raise ConfigurationError(f"{name}: no such recipe; give a .toml file or one of: {known}.")
     return candidate
 
@@ -132,38 +186,57 @@ def load_settings(kind: type[Settings], path: Path, overrides: dict[str, Any] | 
     try:
         table = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path}: not a readable TOML file ({error}); compare a shipped recipe.") from error
+        raise ConfigurationError(
+            f"{path}: not a readable TOML file ({error}); compare a shipped recipe."
+        ) from error
     for name, value in (overrides or {}).items():
         *sections, last = name.split(".")
         place = table
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigurationError(
+                    f"{name}: {section!r} is a setting, not a section; see the recipe {path}."
+                )
         place[last] = value
     return _build(kind, table, str(path))
 
 
-def _build(kind: type[Settings], table: dict[str, Any], where: str) -> Settings:
-    known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(table) - set(known)):
-        raise ConfigurationError(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}.")
+def _build(kind: type[Settings], table: Any, where: str) -> Settings:
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{where} must be a section of settings, not {table!r}.")
+    kinds = get_type_hints(kind)
+    if unknown := sorted(set(table) - set(kinds)):
+        raise ConfigurationError(
+            f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(kinds))}."
+        )
     values = {}
     for name, value in table.items():
-        default = known[name].default_factory() if callable(known[name].default_factory) else known[name].default
-        if dataclasses.is_dataclass(default):
-            values[name] = _build(type(default), value, f"{where} [{name}]")
+        if dataclasses.is_dataclass(kinds[name]):
+            values[name] = _build(kinds[name], value, f"{where} [{name}]")
         else:
-            values[name] = _fit(value, default, f"{where}: {name}")
-    return kind(**values)
+            values[name] = _fit(value, kinds[name], f"{where}: {name}")
+    try:
+        return kind(**values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from error
 
 
-def _fit(value: Any, default: Any, where: str) -> Any:
+def _fit(value: Any, kind: Any, where: str) -> Any:
     """Lists become tuples, whole numbers become floats where a float is meant; other mixtures are refused."""
-    if isinstance(default, tuple):
+    if isinstance(kind, UnionType):
+        if value is None:
+            return None
+        return _fit(value, next(k for k in get_args(kind) if k is not NoneType), where)
+    if get_origin(kind) is tuple:
+        entries = get_args(kind)
         if not isinstance(value, list | tuple):
             raise ConfigurationError(f"{where} must be a list, not {value!r}.")
-        return tuple(value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        if entries[-1] is not Ellipsis and len(value) != len(entries):
+            raise ConfigurationError(f"{where} must be a list of {len(entries)}, not {value!r}.")
+        return tuple(_fit(entry, entries[0], where) for entry in value)
+    if kind is float and type(value) is int:
         return float(value)
-    if default is not None and type(value) is not type(default):
-        raise ConfigurationError(f"{where} must be {type(default).__name__}, not {value!r}.")
+    if type(value) is not kind:
+        raise ConfigurationError(f"{where} must be {NAMES[kind]}, not {value!r}.")
     return value

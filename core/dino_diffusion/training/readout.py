@@ -1,0 +1,146 @@
+"""Training of the lung head without a label.
+
+1. Clusters of denoiser features over the corpus: k-means at several counts; each cluster is as much lung
+   as its cells lie inside the prior ellipses (`segmentation/naming.py`). The mean over the clusterings is
+   a soft map an image; no image's own lungs are known to anyone.
+2. Self-training: the head learns the confident cells of those maps on altered copies (shift, zoom,
+   rotation, squash, gamma, inversion, black borders), the pseudo-labels altered alike. What it then says
+   of the unaltered training images, averaged with the maps, makes the labels of the next round.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from scipy.cluster.vq import kmeans2
+from torch.nn import functional
+
+from dino_diffusion.models.autoencoder import Autoencoder
+from dino_diffusion.models.denoiser import Denoiser
+from dino_diffusion.models.encoder import DinoEncoder
+from dino_diffusion.segmentation.features import denoiser_features
+from dino_diffusion.segmentation.naming import lung_prior
+from dino_diffusion.segmentation.readout import LungReadout
+from dino_diffusion.segmentation.shape import part_lungs
+from dino_diffusion.training.alterations import draw_alteration
+from dino_diffusion.training.corpus import load_corpus
+from dino_diffusion.training.settings import ReadoutSettings
+from dino_diffusion.training.stream import EpochStream
+from dino_diffusion.training.views import cut, square, whole
+
+log = logging.getLogger(__name__)
+
+CLUSTERED_CELLS = 40_000
+
+
+def fit_readout(
+    settings: ReadoutSettings,
+    encoder: DinoEncoder,
+    autoencoder: Autoencoder,
+    denoiser: Denoiser,
+    device: torch.device,
+) -> LungReadout:
+    """A head trained on `settings.images` training radiographs and their altered copies."""
+    torch.manual_seed(settings.run.seed)
+    rng = np.random.default_rng(settings.run.seed)
+    pixels = _views(settings, denoiser)
+    models = encoder.eval().to(device), autoencoder.eval().to(device), denoiser.eval().to(device)
+
+    def features(batch: torch.Tensor, number: int) -> torch.Tensor:
+        time = settings.times[number % len(settings.times)]
+        generator = torch.Generator().manual_seed(settings.run.seed * 7919 + number)
+        return denoiser_features(*models, batch.to(device), settings.layers, time, generator).half().cpu()
+
+    plain = torch.cat([features(batch, i) for i, batch in enumerate(pixels.split(8))])
+    log.info("features of %d images", len(plain))
+    alterations = [draw_alteration(rng) for _ in range(len(pixels) * settings.copies)]
+    copies = pixels.repeat(settings.copies, 1, 1, 1)
+    altered = torch.cat(
+        [
+            features(torch.cat([alterations[i].picture(copies[i][None]) for i in part]), number)
+            for number, part in enumerate(_chunks(len(copies), 8))
+        ]
+    )
+    readout = LungReadout(plain.shape[1], settings.hidden, settings.layers, settings.times)
+    readout.fit_scale(altered.float() if len(altered) < 64 else altered[:: len(altered) // 64].float())
+
+    soft = cluster_maps(plain, settings.clusters, settings.components, settings.run.seed)
+    for number in range(settings.rounds):
+        targets = targets_of(soft, settings.lung_above, settings.background_below)
+        warped = torch.cat(
+            [alterations[i].labels(targets[i % len(targets)][None]) for i in range(len(alterations))]
+        )
+        train_head(readout, altered, warped, settings)
+        own = torch.cat([readout(part.float()).softmax(1)[:, 1:].sum(1, keepdim=True) for part in plain.split(64)])
+        soft = (soft + own.detach()) / 2
+        log.info("self-training round %d of %d", number + 1, settings.rounds)
+    return readout.eval()
+
+
+def cluster_maps(features: torch.Tensor, clusters: tuple[int, ...], components: int, seed: int) -> torch.Tensor:
+    """Soft lung maps `(B, 1, h, w)` of corpus-level clusters of `(B, D, h, w)`, named by the prior."""
+    count, width, rows, columns = features.shape
+    cells = features.float().permute(0, 2, 3, 1).reshape(-1, width)
+    inside = lung_prior(rows).flatten().repeat(count)
+    chosen = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))[:CLUSTERED_CELLS]
+    sample = cells[chosen]
+    mean = sample.mean(0)
+    _, _, directions = torch.pca_lowrank(sample - mean, min(components, width), center=False)
+    reduced, sample = (cells - mean) @ directions, (sample - mean) @ directions
+    soft = torch.zeros(len(cells))
+    for index, k in enumerate(clusters):
+        centres, members = kmeans2(sample.numpy(), k, minit="++", seed=seed + index, iter=15)
+        member_inside = torch.zeros(k).index_add_(0, torch.from_numpy(members).long(), inside[chosen].float())
+        share = member_inside / torch.bincount(torch.from_numpy(members).long(), minlength=k).clamp_min(1)
+        centre = torch.from_numpy(centres).float()
+        nearest = torch.cat([torch.cdist(part, centre).argmin(1) for part in reduced.split(65536)])
+        soft += share[nearest] / len(clusters)
+    return soft.view(count, 1, rows, columns)
+
+
+def targets_of(soft: torch.Tensor, lung_above: float, background_below: float) -> torch.Tensor:
+    """Targets and their weight `(B, 4, h, w)`: background, right, left, and 1 where the map is confident."""
+    targets = torch.zeros(len(soft), 4, *soft.shape[-2:])
+    for place, probability in zip(targets, soft[:, 0], strict=True):
+        sides = torch.from_numpy(part_lungs(probability.numpy(), (lung_above + background_below) / 2))
+        place[1] = (probability > lung_above) & (sides == 1)
+        place[2] = (probability > lung_above) & (sides == 2)
+        place[0] = probability < background_below
+        place[3] = place[:3].sum(0)
+    return targets
+
+
+def train_head(
+    readout: LungReadout, features: torch.Tensor, targets: torch.Tensor, settings: ReadoutSettings
+) -> None:
+    """Cross-entropy on confident cells, a fresh cosine schedule each call; the head goes on from where it is."""
+    optimiser = torch.optim.AdamW(readout.head.parameters(), settings.run.lr, weight_decay=settings.run.weight_decay)
+    stream = EpochStream([""] * len(features), settings.run.seed)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.run.steps)
+    readout.train()
+    for step in range(settings.run.steps):
+        chosen = torch.from_numpy(stream.batch(step, settings.run.batch))
+        target, weight = targets[chosen].split([3, 1], dim=1)
+        loss = -(target * readout(features[chosen].float()).log_softmax(1)).sum(1, keepdim=True)
+        loss = (loss * weight).sum() / weight.sum().clamp_min(1)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+
+
+def _views(settings: ReadoutSettings, denoiser: Denoiser) -> torch.Tensor:
+    """Whole views of a source-balanced choice of training images."""
+    data = settings.data
+    items = load_corpus(data.path, data.splits, data.sources, data.limit)
+    order = EpochStream([item.source for item in items], settings.run.seed, data.most_of_a_source).epoch(0)
+    pictures = (square(items[index].read()) for index in order[: settings.images])
+    return torch.cat([cut(picture, whole(picture.shape[-1]), settings.size) for picture in pictures])
+
+
+def _chunks(count: int, size: int) -> Iterator[range]:
+    for start in range(0, count, size):
+        yield range(start, min(count, start + size))
