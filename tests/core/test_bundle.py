@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import CARD, LATENT_CHANNELS, TOKEN_GRID, saved_tiny_bundle, tiny_bundle
 
 from dino_diffusion.errors import BundleError
 from dino_diffusion.models import Autoencoder, ModelBundle
 from dino_diffusion.models.bundle import INDEX, MAX_SHARD, PARTS
+from tests.tiny import CARD, LATENT_CHANNELS, TOKEN_GRID, saved_tiny_bundle, tiny_bundle
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from tests.tiny import smooth_picture, tiny_bundle
 
 from dino_diffusion.errors import Cancelled, ConfigurationError
 from dino_diffusion.generation.recipe import Recipe
@@ -14,6 +13,7 @@ from dino_diffusion.generation.variants import generate
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.sampling import SamplingStep
+from tests.tiny import smooth_picture, tiny_bundle
 
 STEPS = 3
 

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+
+from dino_diffusion.errors import BundleError
+from dino_diffusion.models import Condition, Denoiser, DinoEncoder, EncoderOutput, Frame, TokenPrior
 from tests.tiny import (
     CLS_WIDTH,
     LATENT_CHANNELS,
@@ -16,9 +19,6 @@ from tests.tiny import (
     tiny_backbone,
     tiny_bundle,
 )
-
-from dino_diffusion.errors import BundleError
-from dino_diffusion.models import Condition, Denoiser, DinoEncoder, EncoderOutput, Frame, TokenPrior
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
 FAMILIES = {

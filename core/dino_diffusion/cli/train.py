@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dino_diffusion.cli import options
-from dino_diffusion.cli.console import hush_libraries
+from dino_diffusion.cli.console import Output, hush_libraries
 from dino_diffusion.errors import ConfigurationError
 
 
@@ -39,7 +39,9 @@ def train(
     hush_libraries()
     from dino_diffusion.training.run import train_part
 
-    train_part(part.value, config, init, overrides, quiet)
+    figures = train_part(part.value, config, init, overrides, quiet)
+    if os.environ.get("RANK", "0") == "0":
+        Output(quiet).say(f"trained weights: {figures['weights']}")
 
 
 def parse_override(text: str) -> tuple[str, Any]:

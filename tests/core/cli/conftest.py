@@ -11,12 +11,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 from PIL import Image
-from tests.tiny import saved_tiny_bundle, smooth_picture
 from typer.testing import CliRunner, Result
 
 from dino_diffusion.cli.app import app
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap, Radiograph
+from tests.tiny import saved_tiny_bundle, smooth_picture
 
 Command = Callable[..., Result]
 
@@ -56,11 +56,12 @@ def half_and_half(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) ->
 
 
 @pytest.fixture
-def simple_lungs(monkeypatch: pytest.MonkeyPatch) -> None:
+def simple_lungs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Lungs that are known beforehand: these tests are about files and words, not about quality."""
     module = ModuleType("dino_diffusion.segmentation.lungs")
     module.segment_lungs = half_and_half  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.tiny import smooth_picture
 
 from dino_diffusion.cli.evaluate import evenly
+from tests.tiny import smooth_picture
 
 Command = Callable
 

@@ -65,7 +65,12 @@ def test_a_setting_without_a_value_is_refused() -> None:
 def test_train_passes_everything_on(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[object, ...]] = []
     module = ModuleType("dino_diffusion.training.run")
-    module.train_part = lambda *arguments: calls.append(arguments)  # type: ignore[attr-defined]
+
+    def train_part(*arguments: object) -> dict[str, object]:
+        calls.append(arguments)
+        return {"weights": "runs/x/weights"}
+
+    module.train_part = train_part  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     done = command(
         "train",

@@ -6,17 +6,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from tests.tiny import smooth_picture
 
 from dino_diffusion.cli.samples import write_dicom
 from dino_diffusion.cli.segment import file_names
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.variants import Synthetic
+from tests.tiny import smooth_picture
 
 Command = Callable
 
@@ -104,18 +105,21 @@ def test_a_batch_goes_on_past_a_bad_file_and_lists_it(
 
 
 def test_an_unforeseen_error_ends_one_file_not_the_batch(
-    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    radiographs: Path,
+    bundle_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    simple_lungs: ModuleType,
 ) -> None:
-    import dino_diffusion.segmentation.lungs as lungs
-
-    honest = lungs.segment_lungs
+    honest = simple_lungs.segment_lungs
 
     def fails_once(bundle: object, radiograph: object, seed: int = 0) -> object:
         if radiograph.source.name == "a":  # type: ignore[attr-defined]
             raise RuntimeError("shape mismatch\nin some layer")
         return honest(bundle, radiograph, seed)
 
-    monkeypatch.setattr(lungs, "segment_lungs", fails_once)
+    monkeypatch.setattr(simple_lungs, "segment_lungs", fails_once)
     done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder)
     assert done.exit_code == 1
     assert names(tmp_path / "out") == ["b.png", "c.png"]
@@ -123,18 +127,21 @@ def test_an_unforeseen_error_ends_one_file_not_the_batch(
 
 
 def test_ctrl_c_says_a_sentence_and_keeps_what_is_done(
-    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    radiographs: Path,
+    bundle_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    simple_lungs: ModuleType,
 ) -> None:
-    import dino_diffusion.segmentation.lungs as lungs
-
-    honest = lungs.segment_lungs
+    honest = simple_lungs.segment_lungs
 
     def interrupted(bundle: object, radiograph: object, seed: int = 0) -> object:
         if radiograph.source.name == "b":  # type: ignore[attr-defined]
             raise KeyboardInterrupt
         return honest(bundle, radiograph, seed)
 
-    monkeypatch.setattr(lungs, "segment_lungs", interrupted)
+    monkeypatch.setattr(simple_lungs, "segment_lungs", interrupted)
     done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder)
     assert done.exit_code == 130
     assert names(tmp_path / "out") == ["a.png"]

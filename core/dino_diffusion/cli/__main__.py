@@ -1,0 +1,5 @@
+"""`python -m dino_diffusion.cli`, which is also what `accelerate launch -m` takes."""
+
+from dino_diffusion.cli.app import main
+
+main()
