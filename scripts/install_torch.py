@@ -213,14 +213,14 @@ def wheel_megabytes(line: str) -> float:
 
 def ask_pip(source: Source) -> Build | None:
     """What pip would install. Where a source serves no metadata, pip downloads the wheel to look into it;
-    a wheel too large for a CPU build is not waited for."""
+    one too large for a CPU build is not waited for, and what came of it goes with the temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed"]
         command += ["--progress-bar", "off", "--report", str(report), *source.arguments]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": folder},
         )  # fmt: skip
         assert process.stdout is not None
         for line in process.stdout:
