@@ -155,7 +155,7 @@ def table(report: dict[str, Any]) -> list[str]:
     height, width = report["shape"]
     lines = [
         f"bundle {report['bundle']} on {report['device']}, {report['threads']} threads",
-        f"{report['image']} ({width} x {height}), {report['steps']} steps, median of {report['repeats']}, warm",
+        f"{report['image']} ({width} x {height}), {report['steps']} steps, median of {report['repeats']}",
         "",
         f"{'per image':<22}{'seconds':>10}{'denoiser passes':>18}",
     ]

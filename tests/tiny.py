@@ -12,9 +12,11 @@ import torch
 from transformers import Dinov2Config, Dinov2Model, PreTrainedModel
 
 from dino_diffusion.models import Autoencoder, Denoiser, DinoEncoder, ModelBundle, TokenPrior
+from dino_diffusion.models.readout import LungReadout
 
 SIZE = 64
 CLS_WIDTH, PATCH_WIDTH, TOKEN_GRID, LATENT_CHANNELS = 24, 12, 4, 4
+WIDTHS = (16, 32, 32)
 CARD = "# Tiny bundle\n\nRandom weights, for tests.\n"
 
 
@@ -26,7 +28,7 @@ def tiny_bundle(seed: int = 0, token_grid: int = TOKEN_GRID) -> ModelBundle:
         autoencoder = tiny_autoencoder()
         denoiser = Denoiser(
             latent_channels=LATENT_CHANNELS,
-            block_out_channels=(16, 32, 32),
+            block_out_channels=WIDTHS,
             head_width=16,
             token_width=32,
             cls_width=CLS_WIDTH,
@@ -37,7 +39,8 @@ def tiny_bundle(seed: int = 0, token_grid: int = TOKEN_GRID) -> ModelBundle:
         prior = TokenPrior(CLS_WIDTH, PATCH_WIDTH, TOKEN_GRID, components=6)
         prior.mean.normal_()
         prior.factors.normal_()
-        return ModelBundle(encoder, autoencoder, denoiser, prior, size=SIZE)
+        readout = LungReadout(width=sum(WIDTHS), hidden=8)
+        return ModelBundle(encoder, autoencoder, denoiser, prior, readout, size=SIZE)
 
 
 def saved_tiny_bundle(folder: Path, seed: int = 0) -> Path:

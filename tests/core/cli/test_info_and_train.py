@@ -13,6 +13,7 @@ import pytest
 from dino_diffusion import __version__
 from dino_diffusion.cli.train import parse_override
 from dino_diffusion.errors import ConfigurationError
+from dino_diffusion.models.bundle import PARTS
 
 Command = Callable
 
@@ -23,7 +24,7 @@ def test_version(command: Command) -> None:
 
 def test_info_for_a_person(command: Command, bundle_folder: Path) -> None:
     said = command("info", "--bundle", bundle_folder).stdout
-    for part in ("encoder", "autoencoder", "denoiser", "prior"):
+    for part in PARTS:
         assert part in said
     assert "# Tiny bundle" in said
     assert "device: " in said
