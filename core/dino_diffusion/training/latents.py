@@ -81,7 +81,7 @@ def prepare(
     _check_origin(folder, items, views, sizes, encoder, autoencoder, seed, rank)
     shards = list(enumerate(range(0, len(views), SHARD_VIEWS)))[rank::processes]
     encoder, autoencoder = encoder.eval().to(device), autoencoder.eval().to(device)
-    for number, start in tqdm(shards, desc=f"latents for {folder.name}", disable=quiet):
+    for number, start in tqdm(shards, desc=f"preparing {folder.name}", disable=quiet):
         path = folder / f"views-{number:05d}.safetensors"
         if path.exists():
             continue

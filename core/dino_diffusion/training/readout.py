@@ -23,7 +23,7 @@ from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.segmentation.features import denoiser_features
 from dino_diffusion.segmentation.naming import lung_prior
-from dino_diffusion.segmentation.readout import LungReadout
+from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.segmentation.shape import part_lungs
 from dino_diffusion.training.alterations import draw_alteration
 from dino_diffusion.training.corpus import load_corpus
