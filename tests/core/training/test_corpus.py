@@ -107,7 +107,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, listed: Path) -> None:
     }.items():
         with pytest.raises(ConfigurationError, match=words):
             load_corpus(data)
-    with pytest.raises(ConfigurationError, match="'nonsense'.*'holdout', 'train'"):
+    with pytest.raises(ConfigurationError, match=r"'nonsense'.*'holdout', 'train'"):
         load_corpus(listed, splits=["nonsense"])
 
 
