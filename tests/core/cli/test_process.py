@@ -45,19 +45,21 @@ def test_even_c_libraries_cannot_disturb_the_json() -> None:
 
 
 def test_an_error_is_one_sentence_and_exit_code_one(tmp_path: Path) -> None:
-    done = run("info", "--bundle", tmp_path)
+    done = run("evaluate", "segmentation", "--images", tmp_path / "none", "--masks", tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert [line for line in done.stderr.splitlines() if not line.endswith(" ...")] == [
-        f"{tmp_path}: no model_index.json there, so it is no model bundle; name the folder that has it."
+    assert done.stderr.splitlines() == [
+        f"{tmp_path / 'none'} is not a folder: give the folder that holds the files to compare."
     ]
 
 
-def test_ctrl_c_is_one_sentence_and_exit_code_130(bundle_folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_is_one_sentence_and_exit_code_130(tmp_path: Path) -> None:
     interrupt = (
-        "import dino_diffusion.cli.generate as g\ndef stop(*_): raise KeyboardInterrupt\ng.sample = stop\n"
+        "import dino_diffusion.cli.generate as command\n"
+        "def stop(*_): raise KeyboardInterrupt\n"
+        "command.load_bundle = stop\n"
     )
-    done = run("generate", "-o", tmp_path / "out", "--bundle", bundle_folder, before=interrupt)
+    done = run("generate", "-o", tmp_path / "out", before=interrupt)
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Stopped")
