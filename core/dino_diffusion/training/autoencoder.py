@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dino_diffusion.models.autoencoder import Autoencoder
-from dino_diffusion.training.batches import Batch, Prefetcher
+from dino_diffusion.training.batches import Batch, Prefetcher, in_threads
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
 from dino_diffusion.training.loop import Step
 from dino_diffusion.training.perceptual import perceptual_loss
@@ -39,9 +39,8 @@ class AutoencoderPart:
             load_corpus(data.path, data.holdout, limit=VALIDATION_IMAGES) if data.holdout else self.items
         )
         held_out = held_out[:VALIDATION_IMAGES]
-        pictures = [square(item.read()) for item in held_out]
-        self.validation = torch.cat([cut(p, whole(p.shape[-1]), VALIDATION_SIZE) for p in pictures])
-        self.large = torch.tensor([p.shape[-1] >= LARGE for p in pictures])
+        self.validation, sides = _whole_views(held_out, settings.run.workers)
+        self.large = sides >= LARGE
         stream = EpochStream([item.source for item in self.items], settings.run.seed, data.most_of_a_source)
         self.batches = Prefetcher(
             stream,
@@ -70,9 +69,7 @@ class AutoencoderPart:
     def _sample_views(self) -> torch.Tensor:
         """Whole views of training images, for statistics: `(linear_images, 1, 256, 256)`."""
         sample = self.items[:: max(1, len(self.items) // self.settings.linear_images)]
-        return torch.cat(
-            [_whole_view(item, VALIDATION_SIZE) for item in sample[: self.settings.linear_images]]
-        )
+        return _whole_views(sample[: self.settings.linear_images], self.settings.run.workers)[0]
 
     def batch(self, step: Step) -> Batch:
         return self.batches.batch(step.number, step.rank, step.processes)
@@ -134,6 +131,12 @@ def crop(items: list[CorpusItem], size: int, seed: int, place: int, index: int) 
     return {"pixels": cut(picture, Box(left, top, span), size)[0]}
 
 
-def _whole_view(item: CorpusItem, size: int) -> torch.Tensor:
-    picture = square(item.read())
-    return cut(picture, whole(picture.shape[-1]), size)
+def _whole_views(items: list[CorpusItem], workers: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole images `(N, 1, 256, 256)` and their native sides `(N,)` in pixels."""
+
+    def view(item: CorpusItem) -> tuple[torch.Tensor, int]:
+        picture = square(item.read())
+        return cut(picture, whole(picture.shape[-1]), VALIDATION_SIZE), picture.shape[-1]
+
+    views = in_threads(view, items, workers)
+    return torch.cat([pixels for pixels, _ in views]), torch.tensor([side for _, side in views])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
@@ -14,6 +15,18 @@ Batch = dict[str, torch.Tensor]
 
 MakeItem = Callable[[int, int], Batch]
 """(place in the stream, item index) -> the tensors of one picture, without the batch axis."""
+
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def in_threads(
+    function: Callable[[Argument], Result], arguments: Iterable[Argument], workers: int
+) -> list[Result]:
+    """`function` of every argument, in order, `workers` at a time."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        return list(pool.map(function, arguments))
 
 
 class Prefetcher:

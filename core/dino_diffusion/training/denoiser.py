@@ -105,7 +105,17 @@ class DenoiserPart:
             EpochStream([i.source for i in items], settings.run.seed, data.most_prepared).epoch(0)
         )
         quiet = quiet or rank > 0
-        arguments = (settings.sizes, encoder, autoencoder, settings.run.seed, device, rank, processes, quiet)
+        arguments = (
+            settings.sizes,
+            encoder,
+            autoencoder,
+            settings.run.seed,
+            device,
+            rank,
+            processes,
+            quiet,
+            settings.run.workers,
+        )
         prepare(folder / "latents", items, list_views(items, settings.views, chosen), *arguments)
         held_out = load_corpus(data.path, data.holdout, limit=VALIDATION_VIEWS) if data.holdout else items
         held_out = held_out[:VALIDATION_VIEWS]
@@ -141,14 +151,14 @@ class DenoiserPart:
         size, count = size_at(step.progress, settings)
         places, stream = self.streams[size]
         chosen = places[torch.from_numpy(stream.batch(step.number, count, step.rank, step.processes))]
-        clean = self.cache.latents[size][chosen].float().to(step.device)
+        clean = self.cache.latents[size][chosen].to(step.device).float()
         return {
             "clean": clean,
             "eps": torch.randn(clean.shape, generator=generator, device=step.device),
             "t": draw_times(count, settings.time_shift, generator),
             "present": draw_present(count, settings, generator),
-            "cls": self.cache.cls[chosen].float(),
-            "patches": self.cache.patches[chosen].float(),
+            "cls": self.cache.cls[chosen].to(step.device).float(),
+            "patches": self.cache.patches[chosen].to(step.device).float(),
             "frames": self.cache.frames[size][chosen],
         }
 

@@ -25,7 +25,13 @@ from torch.nn import functional
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.training.batches import Batch, Prefetcher
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
-from dino_diffusion.training.encoder import fit_whitening, held_out_crops, retrieval, save_encoder
+from dino_diffusion.training.encoder import (
+    fit_whitening,
+    held_out_crops,
+    retrieval,
+    save_encoder,
+    whitening_views,
+)
 from dino_diffusion.training.loop import Step
 from dino_diffusion.training.pictures import save_grid
 from dino_diffusion.training.settings import EncoderSettings
@@ -153,8 +159,9 @@ class DistillationPart:
         """
         device = next(module.parameters()).device
         encoders = {"original": self.original, "distilled": module.teacher}
+        views = whitening_views(self.settings)
         for encoder in encoders.values():
-            fit_whitening(encoder, self.settings, device)
+            fit_whitening(encoder, views, device)
         scores = {name: retrieval(encoder, self.held_out, device) for name, encoder in encoders.items()}
         kept = max(scores, key=lambda name: scores[name])
         self.comparison = {f"retrieval_{name}": score for name, score in scores.items()} | {"kept": kept}

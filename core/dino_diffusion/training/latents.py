@@ -6,10 +6,12 @@ atomically, so an interrupted preparation goes on where it stopped.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +23,12 @@ from tqdm import tqdm
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.encoder import DinoEncoder
+from dino_diffusion.training.batches import Batch
 from dino_diffusion.training.corpus import CorpusItem
-from dino_diffusion.training.views import MAX_ENLARGEMENT, Box, cut, draw_box, frame_of, square, whole
+from dino_diffusion.training.views import MAX_ENLARGEMENT, cut, draw_box, frame_of, square, whole
 
 SHARD_VIEWS = 256
+CPU_BATCH, GPU_BATCH = 8, 64
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def prepare(
     rank: int = 0,
     processes: int = 1,
     quiet: bool = False,
+    workers: int = 1,
 ) -> None:
     """Writes the shards that are missing; several processes, over a common file system, share the work.
 
@@ -79,29 +84,18 @@ def prepare(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check_origin(folder, items, views, sizes, encoder, autoencoder, seed, rank)
-    shards = list(enumerate(range(0, len(views), SHARD_VIEWS)))[rank::processes]
     encoder, autoencoder = encoder.eval().to(device), autoencoder.eval().to(device)
-    for number, start in tqdm(shards, desc=f"preparing {folder.name}", disable=quiet):
-        path = folder / f"views-{number:05d}.safetensors"
-        if path.exists():
-            continue
-        batches = list(_batches(items, views[start : start + SHARD_VIEWS], sizes, seed))
-        columns: dict[str, list[torch.Tensor]] = {}
-        for batch in batches:
-            encoded = encoder(batch["picture"].to(device))
-            outputs = {"cls": encoded.cls, "patches": encoded.patches, "items": batch["items"]}
-            for size in sizes:
-                outputs[f"latents_{size}"] = autoencoder.encode(batch[f"picture_{size}"].to(device))
-                outputs[f"frames_{size}"] = batch[f"frames_{size}"]
-                outputs[f"fits_{size}"] = batch[f"fits_{size}"]
-            for name, value in outputs.items():
-                kept = value.half() if value.is_floating_point() and "frames" not in name else value
-                columns.setdefault(name, []).append(kept.cpu())
-        partial = path.with_suffix(f".partial-{rank}")
-        save_file(
-            {n: torch.cat(v).contiguous() for n, v in columns.items()} or {"empty": torch.zeros(0)}, partial
-        )
-        os.replace(partial, path)
+    shards = list(enumerate(range(0, len(views), SHARD_VIEWS)))[rank::processes]
+    paths = {start: folder / f"views-{number:05d}.safetensors" for number, start in shards}
+    missing = [start for start, path in paths.items() if not path.exists()]
+    make = functools.partial(_draw, items, sizes, seed)
+    drawn = _drawn(make, [views[start : start + SHARD_VIEWS] for start in missing], workers)
+    bar = tqdm(missing, desc=f"preparing {folder.name}", unit="shard", disable=quiet)
+    for start, pictures in zip(bar, drawn, strict=True):
+        columns = _encode(pictures, sizes, encoder, autoencoder, device)
+        partial = paths[start].with_suffix(f".partial-{rank}")
+        save_file(columns or {"empty": torch.zeros(0)}, partial)
+        os.replace(partial, paths[start])
 
 
 def load_cache(folder: Path, sizes: tuple[int, ...]) -> LatentCache:
@@ -124,37 +118,59 @@ def load_cache(folder: Path, sizes: tuple[int, ...]) -> LatentCache:
     )
 
 
-def _batches(
-    items: list[CorpusItem], views: list[View], sizes: tuple[int, ...], seed: int
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Pictures, frames and item numbers of the views that exist, eight at a time."""
-    drawn: list[tuple[View, torch.Tensor, Box, int]] = []
-    for view in views:
-        picture = square(items[view.item].read())
-        side = picture.shape[-1]
-        box = whole(side)
-        if view.number:
-            if side * MAX_ENLARGEMENT < 1.2 * max(sizes):
-                continue
-            box = draw_box(np.random.default_rng((seed, view.item, view.number)), side, max(sizes))
-        drawn.append((view, picture, box, side))
-        if len(drawn) == 8:
-            yield _collate(drawn, sizes)
-            drawn = []
-    if drawn:
-        yield _collate(drawn, sizes)
+def _drawn(
+    make: Callable[[View], Batch | None], shards: list[list[View]], workers: int
+) -> Iterator[list[Batch]]:
+    """The pictures of each shard's views that exist; the next shard is drawn in the background."""
+    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="latents") as pool:
+        ahead = [pool.submit(make, view) for view in shards[0]] if shards else []
+        for number in range(len(shards)):
+            current = ahead
+            ahead = (
+                [pool.submit(make, view) for view in shards[number + 1]] if number + 1 < len(shards) else []
+            )
+            yield [batch for future in current if (batch := future.result()) is not None]
 
 
-def _collate(
-    drawn: list[tuple[View, torch.Tensor, Box, int]], sizes: tuple[int, ...]
-) -> dict[str, torch.Tensor]:
-    batch = {"items": torch.tensor([view.item for view, *_ in drawn])}
+def _draw(items: list[CorpusItem], sizes: tuple[int, ...], seed: int, view: View) -> Batch | None:
+    """One view at every size with its frame and item number; None if the image is too small for it."""
+    picture = square(items[view.item].read())
+    side = picture.shape[-1]
+    box = whole(side)
+    if view.number:
+        if side * MAX_ENLARGEMENT < 1.2 * max(sizes):
+            return None
+        box = draw_box(np.random.default_rng((seed, view.item, view.number)), side, max(sizes))
+    drawn = {"items": torch.tensor(view.item)}
     for size in sizes:
-        batch[f"picture_{size}"] = torch.cat([cut(picture, box, size) for _, picture, box, _ in drawn])
-        batch[f"frames_{size}"] = torch.tensor([frame_of(b, side, size).numbers() for _, _, b, side in drawn])
-        batch[f"fits_{size}"] = torch.tensor([b.side * MAX_ENLARGEMENT >= size for *_, b, _ in drawn])
-    batch["picture"] = batch[f"picture_{max(sizes)}"]
-    return batch
+        drawn[f"picture_{size}"] = cut(picture, box, size)[0]
+        drawn[f"frames_{size}"] = torch.tensor(frame_of(box, side, size).numbers())
+        drawn[f"fits_{size}"] = torch.tensor(box.side * MAX_ENLARGEMENT >= size)
+    return drawn
+
+
+def _encode(
+    drawn: list[Batch],
+    sizes: tuple[int, ...],
+    encoder: DinoEncoder,
+    autoencoder: Autoencoder,
+    device: torch.device,
+) -> Batch:
+    """The columns of a shard: tokens and latents in half precision beside frames, fits and items."""
+    columns: dict[str, list[torch.Tensor]] = {}
+    together = GPU_BATCH if device.type == "cuda" else CPU_BATCH
+    for start in range(0, len(drawn), together):
+        part = drawn[start : start + together]
+        batch = {name: torch.stack([view[name] for view in part]) for name in part[0]}
+        encoded = encoder(batch[f"picture_{max(sizes)}"].to(device))
+        outputs = {"cls": encoded.cls.half(), "patches": encoded.patches.half(), "items": batch["items"]}
+        for size in sizes:
+            outputs[f"latents_{size}"] = autoencoder.encode(batch[f"picture_{size}"].to(device)).half()
+            outputs[f"frames_{size}"] = batch[f"frames_{size}"]
+            outputs[f"fits_{size}"] = batch[f"fits_{size}"]
+        for name, value in outputs.items():
+            columns.setdefault(name, []).append(value.cpu())
+    return {name: torch.cat(parts).contiguous() for name, parts in columns.items()}
 
 
 def _check_origin(

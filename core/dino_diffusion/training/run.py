@@ -21,7 +21,7 @@ from dino_diffusion.training.autoencoder import AutoencoderPart
 from dino_diffusion.training.checkpoint import describe
 from dino_diffusion.training.denoiser import DenoiserPart
 from dino_diffusion.training.distillation import DistillationPart
-from dino_diffusion.training.encoder import fit_whitening, fresh_encoder, save_encoder
+from dino_diffusion.training.encoder import fit_whitening, fresh_encoder, save_encoder, whitening_views
 from dino_diffusion.training.loop import make_accelerator, train
 from dino_diffusion.training.settings import (
     AutoencoderSettings,
@@ -86,7 +86,7 @@ def _train_encoder(
     folder = Path(settings.run.folder)
     if accelerator.is_main_process:
         describe(folder, settings)
-        fit_whitening(encoder, settings, accelerator.device)
+        fit_whitening(encoder, whitening_views(settings), accelerator.device)
         save_encoder(encoder, folder / "weights")
     accelerator.wait_for_everyone()
     return {"steps": 0}
