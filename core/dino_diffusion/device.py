@@ -23,7 +23,9 @@ def choose_device(name: str | None = None) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ConfigurationError(f"Device '{name}' is not usable here; use one of {', '.join(known)}.") from error
+        raise ConfigurationError(
+            f"Device '{name}' is not usable here; use one of {', '.join(known)}."
+        ) from error
     return device
 
 
@@ -47,13 +49,13 @@ def quiet_threads() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def in_batches(count: int, work: Callable[[int, int], Result]) -> list[Result]:
-    """`work(start, stop)` over `count` items, all at once if memory allows, else in halves of halves.
+def in_batches(count: int, work: Callable[[int, int], Result], most: int = 8) -> list[Result]:
+    """`work(start, stop)` over `count` items, `most` at a time, fewer where a GPU's memory is too small.
 
     Out of memory with a single item is raised as it comes.
     """
     results: list[Result] = []
-    start, size = 0, count
+    start, size = 0, most
     while start < count:
         stop = min(count, start + size)
         try:

@@ -121,7 +121,8 @@ def _complete(dataset: Dataset) -> Dataset:
 
     A frame of reference without a position in it, which some exports carry, is left out.
     """
-    whole = copy.deepcopy(dataset)
+    # Not deep: pydicom 2.4 copies a dataset whose private block was looked at without end.
+    whole = copy.copy(dataset)
     if "ImagePositionPatient" not in whole and "FrameOfReferenceUID" in whole:
         del whole.FrameOfReferenceUID
     for keyword in EMPTY_IF_MISSING:

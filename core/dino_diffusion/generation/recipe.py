@@ -36,4 +36,6 @@ class Recipe:
         try:
             return cls(**json.loads(text))
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"This is no recipe of dino-diffusion ({error}); pass the .recipe.json.") from error
+            raise ConfigurationError(
+                f"This is no recipe of dino-diffusion ({error}); pass the .recipe.json."
+            ) from error

@@ -46,8 +46,8 @@ def generate(
     """
     if count < 1 or sampler not in SAMPLERS or not 0 <= guidance <= 20:
         raise ConfigurationError(
-            f"Cannot generate {count} images with sampler '{sampler}' and guidance {guidance}: ask for at least "
-            f"one image, a sampler out of {', '.join(SAMPLERS)}, and a guidance from 0 to 20."
+            f"Cannot generate {count} images with sampler '{sampler}' and guidance {guidance}: ask for at "
+            f"least one image, a sampler out of {', '.join(SAMPLERS)}, and a guidance from 0 to 20."
         )
     generators = [torch.Generator().manual_seed(seed * 1_000_003 + k) for k in range(count)]
     with inference(bundle.device):
@@ -71,7 +71,9 @@ def generate(
                 interval=GUIDANCE_INTERVAL,
                 concatenate=Condition.cat,
             )
-            return bundle.autoencoder.decode(SAMPLERS[sampler](velocity, noise[start:stop], times, callback)).cpu()
+            return bundle.autoencoder.decode(
+                SAMPLERS[sampler](velocity, noise[start:stop], times, callback)
+            ).cpu()
 
         pictures = torch.cat(in_batches(count, work))[:, 0].float().numpy()
     parameters = {"seed": seed, "steps": steps, "guidance": guidance, "sampler": sampler}

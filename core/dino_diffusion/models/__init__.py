@@ -5,6 +5,7 @@ from dino_diffusion.models.bundle import ModelBundle
 from dino_diffusion.models.denoiser import Condition, Denoiser, Frame
 from dino_diffusion.models.encoder import DinoEncoder, EncoderOutput
 from dino_diffusion.models.prior import TokenPrior
+from dino_diffusion.models.readout import LungReadout
 
 __all__ = [
     "Autoencoder",
@@ -13,6 +14,7 @@ __all__ = [
     "DinoEncoder",
     "EncoderOutput",
     "Frame",
+    "LungReadout",
     "ModelBundle",
     "TokenPrior",
 ]

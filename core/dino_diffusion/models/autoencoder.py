@@ -71,7 +71,9 @@ class Autoencoder(ModelMixin, ConfigMixin):
     @torch.no_grad()
     def fit_linear_path(self, pixels: torch.Tensor) -> None:
         """Principal components of the 8x8 blocks of `pixels` (B, 1, H, W), scaled to unit variance."""
-        blocks = functional.unfold(pixels, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, FACTOR**2).double()
+        blocks = (
+            functional.unfold(pixels, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, FACTOR**2).double()
+        )
         mean = blocks.mean(0)
         variances, components = torch.linalg.eigh((blocks - mean).T @ (blocks - mean) / (len(blocks) - 1))
         channels = self.analysis.out_channels
@@ -80,6 +82,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
         basis = basis * torch.where(basis.sum(1, keepdim=True) < 0, -1.0, 1.0)
         deviation = variances.flip(0)[:channels].clamp_min(1e-12).sqrt()[:, None]
         self.analysis.weight.copy_((basis / deviation).view(channels, 1, FACTOR, FACTOR))
+        assert self.analysis.bias is not None and self.synthesis.bias is not None  # both have one
         self.analysis.bias.copy_(-(basis / deviation) @ mean)
         self.synthesis.weight.copy_((basis * deviation).view(channels, 1, FACTOR, FACTOR))
         # A transposed convolution has one bias a channel; the rest of the block mean is nearly flat.
@@ -101,7 +104,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
         return self.synthesis(latents) + functional.pixel_shuffle(self.decoder(latents), STEM)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One training pass: restored pixels from a sampled latent, and the mean KL divergence a latent value."""
+        """One training pass: restored pixels from a sampled latent, and the KL divergence a latent value."""
         posterior = self.posterior(pixels)
         return self.synthesise(posterior.sample()), posterior.kl().mean() / posterior.mean[0].numel()
 

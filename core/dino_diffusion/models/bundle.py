@@ -25,9 +25,16 @@ from dino_diffusion.models.autoencoder import FACTOR, Autoencoder
 from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.models.prior import TokenPrior
+from dino_diffusion.models.readout import LungReadout
 
 INDEX, CARD = "model_index.json", "README.md"
-PARTS = {"encoder": DinoEncoder, "autoencoder": Autoencoder, "denoiser": Denoiser, "prior": TokenPrior}
+PARTS = {
+    "encoder": DinoEncoder,
+    "autoencoder": Autoencoder,
+    "denoiser": Denoiser,
+    "prior": TokenPrior,
+    "readout": LungReadout,
+}
 MAX_SHARD = "14MB"
 
 
@@ -40,13 +47,14 @@ def default_bundle() -> Path:
 class ModelBundle:
     """All parts on one device, ready for inference. `size`: side of the model's picture in pixels.
 
-    `sampling`: recommended time shift and other sampling settings the denoiser was trained for.
+    `time_shift`: shift of the time grid that the denoiser was trained for.
     """
 
     encoder: DinoEncoder
     autoencoder: Autoencoder
     denoiser: Denoiser
     prior: TokenPrior
+    readout: LungReadout
     size: int = 256
     time_shift: float = 1.5
     folder: Path | None = None
@@ -87,8 +95,14 @@ class ModelBundle:
             for name, value in sorted(part.state_dict().items()):
                 digest.update(name.encode())
                 # Half precision, so that a bundle keeps its name when it is stored as such.
-                digest.update(value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype)
-                              .contiguous().numpy().tobytes())
+                digest.update(
+                    value.detach()
+                    .cpu()
+                    .to(torch.float16 if value.is_floating_point() else value.dtype)
+                    .contiguous()
+                    .numpy()
+                    .tobytes()
+                )
         return digest.hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> ModelBundle:
@@ -103,23 +117,31 @@ class ModelBundle:
     ) -> ModelBundle:
         """Bundle from a folder, a hub name, or (None) the default one. Raises BundleError."""
         folder = _locate(path_or_hub)
-        index = json.loads((folder / INDEX).read_text())
+        try:
+            index = json.loads((folder / INDEX).read_text())
+            settings = {name: index[name] for name in ("size", "time_shift")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(
+                f"{folder / INDEX}: is damaged or none of ours; copy the bundle again."
+            ) from error
         parts: dict[str, Any] = {}
         for name, kind in PARTS.items():
             if not (folder / name).is_dir():
                 raise BundleError(f"{folder}: the bundle has no folder '{name}'; copy it again, complete.")
             try:
-                parts[name] = kind.from_pretrained(folder / name)  # type: ignore[attr-defined]
+                parts[name] = kind.from_pretrained(folder / name)
             except Exception as error:
                 # Libraries raise anything here, from JSON to safetensors errors; the user needs one sentence.
                 raise BundleError(
-                    f"{folder / name}: this part of the bundle cannot be read ({error}); copy the bundle again."
+                    f"{folder / name}: this part cannot be read ({error}); copy the bundle again."
                 ) from error
             parts[name] = parts[name].float()
-        bundle = cls(**parts, size=index["size"], time_shift=index["time_shift"], folder=folder)
+        bundle = cls(**parts, **settings, folder=folder)
         return bundle.to(device)
 
-    def save_pretrained(self, folder: str | Path, card: str | None = None, dtype: torch.dtype = torch.float16) -> None:
+    def save_pretrained(
+        self, folder: str | Path, card: str | None = None, dtype: torch.dtype = torch.float16
+    ) -> None:
         """Writes the bundle, weights stored as `dtype`. An existing bundle is replaced as a whole."""
         folder = Path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -153,12 +175,16 @@ def _locate(path_or_hub: str | Path | None) -> Path:
     if path_or_hub is None:
         folder = default_bundle()
         if not (folder / INDEX).exists():
-            raise BundleError(f"The package was installed without its default bundle ({folder}); install it again.")
+            raise BundleError(
+                f"The package was installed without its default bundle ({folder}); install it again."
+            )
         return folder
     folder = Path(path_or_hub)
     if folder.is_dir():
         if not (folder / INDEX).exists():
-            raise BundleError(f"{folder}: no {INDEX} there, so it is no model bundle; name the folder that has it.")
+            raise BundleError(
+                f"{folder}: no {INDEX} there, so it is no model bundle; name the folder that has it."
+            )
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -167,6 +193,6 @@ def _locate(path_or_hub: str | Path | None) -> Path:
         return Path(snapshot_download(str(path_or_hub), allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         raise BundleError(
-            f"Bundle '{path_or_hub}' is neither a folder here nor a hub name that can be reached ({type(error).__name__}); "
-            "check the path or the network."
+            f"Bundle '{path_or_hub}' is neither a folder here nor a hub name that can be reached "
+            f"({type(error).__name__}); check the path or the network."
         ) from error

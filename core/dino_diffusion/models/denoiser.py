@@ -119,7 +119,9 @@ class Denoiser(ModelMixin, ConfigMixin):
         nothing = self.missing.new_zeros(len(frames), self.tokens, self.missing.shape[1])
         return self._assemble(nothing, frames, torch.zeros_like(nothing[..., 0], dtype=torch.bool))
 
-    def _assemble(self, tokens: torch.Tensor, frames: torch.Tensor, present: torch.Tensor | None) -> Condition:
+    def _assemble(
+        self, tokens: torch.Tensor, frames: torch.Tensor, present: torch.Tensor | None
+    ) -> Condition:
         if present is not None:
             tokens = torch.where(present[..., None], tokens, self.missing)
         return Condition(self.norm(tokens + self.position), embed_frame(frames))

@@ -98,7 +98,9 @@ class DinoEncoder(nn.Module):
         """Width of each whitened patch token."""
         return self.patch_whitening.scale.numel()
 
-    def raw_tokens(self, pixels: torch.Tensor, image_size: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def raw_tokens(
+        self, pixels: torch.Tensor, image_size: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Backbone tokens before whitening: CLS `(batch, width)`, patches `(batch, rows, columns, width)`."""
         size = image_size or self.image_size
         if pixels.shape[-2:] != (size, size):

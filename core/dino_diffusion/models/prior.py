@@ -22,7 +22,9 @@ class TokenPrior(ModelMixin, ConfigMixin):
     factors: torch.Tensor
 
     @register_to_config
-    def __init__(self, cls_width: int = 192, patch_width: int = 64, grid: int = 4, components: int = 48) -> None:
+    def __init__(
+        self, cls_width: int = 192, patch_width: int = 64, grid: int = 4, components: int = 48
+    ) -> None:
         super().__init__()
         width = cls_width + patch_width * grid * grid
         self.register_buffer("mean", torch.zeros(width))

@@ -11,19 +11,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from scipy.cluster.vq import kmeans2
-from torch.nn import functional
+from torch import nn
 
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
+from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.segmentation.features import denoiser_features
 from dino_diffusion.segmentation.naming import lung_prior
-from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.segmentation.shape import part_lungs
 from dino_diffusion.training.alterations import draw_alteration
 from dino_diffusion.training.corpus import load_corpus
@@ -33,7 +32,10 @@ from dino_diffusion.training.views import cut, square, whole
 
 log = logging.getLogger(__name__)
 
-CLUSTERED_CELLS = 40_000
+CLUSTERED_CELLS = 30_000
+BATCH = 8
+REDUCED_ON = 10
+"""Batches whose features decide the principal components."""
 
 
 def fit_readout(
@@ -52,51 +54,56 @@ def fit_readout(
     def features(batch: torch.Tensor, number: int) -> torch.Tensor:
         time = settings.times[number % len(settings.times)]
         generator = torch.Generator().manual_seed(settings.run.seed * 7919 + number)
-        return denoiser_features(*models, batch.to(device), settings.layers, time, generator).half().cpu()
+        return denoiser_features(*models, batch.to(device), settings.layers, time, generator).cpu()
 
-    plain = torch.cat([features(batch, i) for i, batch in enumerate(pixels.split(8))])
+    batches = pixels.split(BATCH)
+    first = torch.cat([features(batch, i) for i, batch in enumerate(batches[:REDUCED_ON])])
+    readout = LungReadout(
+        first.shape[1], settings.components, settings.hidden, settings.layers, settings.times
+    )
+    readout.fit_reduction(first)
+    plain = torch.cat([readout.reduce(features(batch, i)) for i, batch in enumerate(batches)])
     log.info("features of %d images", len(plain))
     alterations = [draw_alteration(rng) for _ in range(len(pixels) * settings.copies)]
-    copies = pixels.repeat(settings.copies, 1, 1, 1)
-    altered = torch.cat(
-        [
-            features(torch.cat([alterations[i].picture(copies[i][None]) for i in part]), number)
-            for number, part in enumerate(_chunks(len(copies), 8))
-        ]
-    )
-    readout = LungReadout(plain.shape[1], settings.hidden, settings.layers, settings.times)
-    readout.fit_scale(altered.float() if len(altered) < 64 else altered[:: len(altered) // 64].float())
+    altered = []
+    for number, start in enumerate(range(0, len(alterations), BATCH)):
+        part = range(start, min(start + BATCH, len(alterations)))
+        pictures = torch.cat([alterations[i].picture(pixels[i % len(pixels)][None]) for i in part])
+        altered.append(readout.reduce(features(pictures, number)))
+    log.info("features of %d altered copies", len(alterations))
 
-    soft = cluster_maps(plain, settings.clusters, settings.components, settings.run.seed)
+    soft = cluster_maps(plain, readout.component_scale(), settings.clusters, settings.run.seed)
     for number in range(settings.rounds):
         targets = targets_of(soft, settings.lung_above, settings.background_below)
-        warped = torch.cat(
-            [alterations[i].labels(targets[i % len(targets)][None]) for i in range(len(alterations))]
-        )
-        train_head(readout, altered, warped, settings)
-        own = torch.cat([readout(part.float()).softmax(1)[:, 1:].sum(1, keepdim=True) for part in plain.split(64)])
-        soft = (soft + own.detach()) / 2
+        warped = torch.cat([a.labels(targets[i % len(targets)][None]) for i, a in enumerate(alterations)])
+        train_head(readout.head, torch.cat([plain, *altered]), torch.cat([targets, warped]), settings)
+        with torch.no_grad():
+            own = torch.cat(
+                [readout.head(part).softmax(1)[:, 1:].sum(1, keepdim=True) for part in plain.split(64)]
+            )
+        soft = (soft + own) / 2
         log.info("self-training round %d of %d", number + 1, settings.rounds)
     return readout.eval()
 
 
-def cluster_maps(features: torch.Tensor, clusters: tuple[int, ...], components: int, seed: int) -> torch.Tensor:
-    """Soft lung maps `(B, 1, h, w)` of corpus-level clusters of `(B, D, h, w)`, named by the prior."""
+def cluster_maps(
+    features: torch.Tensor, scale: torch.Tensor, clusters: tuple[int, ...], seed: int
+) -> torch.Tensor:
+    """Soft lung maps `(B, 1, h, w)` of corpus-level clusters of `(B, D, h, w)`, named by the prior.
+
+    `scale` (D,) gives each component the weight it has in the features.
+    """
     count, width, rows, columns = features.shape
-    cells = features.float().permute(0, 2, 3, 1).reshape(-1, width)
+    cells = (features * scale[:, None, None]).permute(0, 2, 3, 1).reshape(-1, width)
     inside = lung_prior(rows).flatten().repeat(count)
     chosen = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))[:CLUSTERED_CELLS]
-    sample = cells[chosen]
-    mean = sample.mean(0)
-    _, _, directions = torch.pca_lowrank(sample - mean, min(components, width), center=False)
-    reduced, sample = (cells - mean) @ directions, (sample - mean) @ directions
     soft = torch.zeros(len(cells))
     for index, k in enumerate(clusters):
-        centres, members = kmeans2(sample.numpy(), k, minit="++", seed=seed + index, iter=15)
-        member_inside = torch.zeros(k).index_add_(0, torch.from_numpy(members).long(), inside[chosen].float())
-        share = member_inside / torch.bincount(torch.from_numpy(members).long(), minlength=k).clamp_min(1)
-        centre = torch.from_numpy(centres).float()
-        nearest = torch.cat([torch.cdist(part, centre).argmin(1) for part in reduced.split(65536)])
+        centres, found = kmeans2(cells[chosen].numpy(), k, minit="++", seed=seed + index, iter=15)
+        members, centre = torch.from_numpy(found).long(), torch.from_numpy(centres).float()
+        lung = torch.zeros(k).index_add_(0, members, inside[chosen].float())
+        share = lung / torch.bincount(members, minlength=k).clamp_min(1)
+        nearest = torch.cat([torch.cdist(part, centre).argmin(1) for part in cells.split(65536)])
         soft += share[nearest] / len(clusters)
     return soft.view(count, 1, rows, columns)
 
@@ -114,17 +121,17 @@ def targets_of(soft: torch.Tensor, lung_above: float, background_below: float) -
 
 
 def train_head(
-    readout: LungReadout, features: torch.Tensor, targets: torch.Tensor, settings: ReadoutSettings
+    head: nn.Module, features: torch.Tensor, targets: torch.Tensor, settings: ReadoutSettings
 ) -> None:
-    """Cross-entropy on confident cells, a fresh cosine schedule each call; the head goes on from where it is."""
-    optimiser = torch.optim.AdamW(readout.head.parameters(), settings.run.lr, weight_decay=settings.run.weight_decay)
-    stream = EpochStream([""] * len(features), settings.run.seed)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.run.steps)
-    readout.train()
-    for step in range(settings.run.steps):
-        chosen = torch.from_numpy(stream.batch(step, settings.run.batch))
+    """Cross-entropy on confident cells; a fresh cosine schedule each call, no fresh head."""
+    run = settings.run
+    optimiser = torch.optim.AdamW(head.parameters(), run.lr, weight_decay=run.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, run.steps)
+    stream = EpochStream([""] * len(features), run.seed)
+    for step in range(run.steps):
+        chosen = torch.from_numpy(stream.batch(step, run.batch))
         target, weight = targets[chosen].split([3, 1], dim=1)
-        loss = -(target * readout(features[chosen].float()).log_softmax(1)).sum(1, keepdim=True)
+        loss = -(target * head(features[chosen]).log_softmax(1)).sum(1, keepdim=True)
         loss = (loss * weight).sum() / weight.sum().clamp_min(1)
         optimiser.zero_grad()
         loss.backward()
@@ -139,8 +146,3 @@ def _views(settings: ReadoutSettings, denoiser: Denoiser) -> torch.Tensor:
     order = EpochStream([item.source for item in items], settings.run.seed, data.most_of_a_source).epoch(0)
     pictures = (square(items[index].read()) for index in order[: settings.images])
     return torch.cat([cut(picture, whole(picture.shape[-1]), settings.size) for picture in pictures])
-
-
-def _chunks(count: int, size: int) -> Iterator[range]:
-    for start in range(0, count, size):
-        yield range(start, min(count, start + size))

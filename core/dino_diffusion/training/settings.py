@@ -156,9 +156,9 @@ class ReadoutSettings:
     copies: int = 2
     layers: tuple[str, ...] = ("up_blocks.0", "up_blocks.1", "up_blocks.2")
     times: tuple[float, ...] = (0.05, 0.15)
-    hidden: int = 64
+    hidden: int = 48
     clusters: tuple[int, ...] = (24, 32, 48)
-    components: int = 48
+    components: int = 64
     lung_above: float = 0.65
     background_below: float = 0.25
     rounds: int = 3

@@ -1,0 +1,114 @@
+"""Right and left lung of one radiograph, with the uncertainty of that answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from dino_diffusion.codes import LEFT_LUNG, RIGHT_LUNG
+from dino_diffusion.device import inference
+from dino_diffusion.models import ModelBundle
+from dino_diffusion.radiograph import Labelmap, Radiograph
+from dino_diffusion.segmentation.features import denoiser_features
+from dino_diffusion.segmentation.refine import guided_upsample
+from dino_diffusion.segmentation.shape import largest_region
+
+SMALL_LUNG = 0.02
+"""A lung below this share of the picture is reported."""
+
+HIGH_UNCERTAINTY = 0.25
+"""Uncertainty of the whole image above which the result deserves a look."""
+
+BLEED = 2
+"""Model pixels beyond a kept region in which the probability may still decide the outline."""
+
+
+@dataclass(frozen=True)
+class LungSegmentation:
+    """Labels on the radiograph's own grid. `uncertainty_map` (H, W) and `uncertainty` lie in [0, 1]."""
+
+    labelmap: Labelmap
+    uncertainty: float
+    uncertainty_map: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+
+def segment_lungs(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) -> LungSegmentation:
+    """Labels 1 (patient's right lung) and 2 (left lung), from the denoiser's features, without any label.
+
+    The head's probabilities are averaged over the noise levels it was trained on and carried to pixels
+    along the picture's own edges; of each lung the largest region stays. The answer depends on the image,
+    the bundle and `seed` alone.
+    """
+    view = radiograph.model_view(bundle.size)
+    with inference(bundle.device):
+        pixels = view.pixels.to(bundle.device)
+        votes = lung_votes(bundle, pixels, seed).float()
+        refined = guided_upsample(votes.mean(0), pixels)[0].cpu()
+    lungs = keep_largest(refined[1:].numpy())
+    on_source = view.to_source(torch.from_numpy(lungs)[None])[0].numpy()
+    labels = np.zeros(radiograph.shape, dtype=np.uint8)
+    labels[on_source.sum(0) > 0.5] = RIGHT_LUNG
+    labels[(on_source.sum(0) > 0.5) & (on_source[1] > on_source[0])] = LEFT_LUNG
+    doubt = doubt_of(votes)
+    on_grid = view.to_source(doubt.cpu())[0, 0].numpy()
+    uncertainty = image_uncertainty(votes)
+    return LungSegmentation(
+        Labelmap(labels, radiograph), uncertainty, on_grid, _warnings(labels, uncertainty)
+    )
+
+
+def lung_votes(bundle: ModelBundle, pixels: torch.Tensor, seed: int) -> torch.Tensor:
+    """The head's probabilities at each of its noise levels: `(times, B, 3, h, w)`."""
+    readout = bundle.readout
+    votes = []
+    for number, time in enumerate(readout.config.times):
+        generator = torch.Generator().manual_seed(seed * 1009 + number)
+        features = denoiser_features(
+            bundle.encoder,
+            bundle.autoencoder,
+            bundle.denoiser,
+            pixels,
+            tuple(readout.config.layers),
+            time,
+            generator,
+        )
+        votes.append(readout(features).softmax(1))
+    return torch.stack(votes)
+
+
+def doubt_of(votes: torch.Tensor) -> torch.Tensor:
+    """How far the mean vote is from certain, `(B, 1, h, w)`: 0 where all agree, 1 at even odds."""
+    lung = votes.mean(0)[:, 1:].sum(1, keepdim=True)
+    return 1 - (2 * lung - 1).abs()
+
+
+def image_uncertainty(votes: torch.Tensor) -> float:
+    """Doubtful area relative to lung area, for one picture; 1 if no lung was found."""
+    lung = votes.mean(0)[:, 1:].sum()
+    return float((doubt_of(votes).sum() / (2 * lung).clamp_min(1e-6)).clamp(0, 1))
+
+
+def keep_largest(lungs: np.ndarray) -> np.ndarray:
+    """`(2, H, W)` probabilities of both lungs: zero away from each one's largest region, holes filled."""
+    kept = np.zeros_like(lungs)
+    winner = (lungs[1] > lungs[0]).astype(int)
+    for index in range(2):
+        region = largest_region((lungs.sum(0) > 0.5) & (winner == index))
+        filled = ndimage.binary_fill_holes(region)
+        near = ndimage.binary_dilation(filled, iterations=BLEED)
+        kept[index] = np.where(filled & ~region, 1.0, lungs[index] * near)
+    return kept
+
+
+def _warnings(labels: np.ndarray, uncertainty: float) -> tuple[str, ...]:
+    found = []
+    for value, name in ((RIGHT_LUNG, "right"), (LEFT_LUNG, "left")):
+        if (labels == value).mean() < SMALL_LUNG:
+            found.append(f"The {name} lung is missing or very small; is this a frontal chest radiograph?")
+    if uncertainty > HIGH_UNCERTAINTY:
+        found.append("The outline is uncertain; look at it before you use it.")
+    return tuple(found)
