@@ -42,7 +42,7 @@ class Alteration:
 
 
 def draw_alteration(rng: np.random.Generator) -> Alteration:
-    """Rotation to 20 degrees, zoom 0.75-1.2, squash to 1.25, shift to a tenth, gamma; one in eight inverted."""
+    """Rotation to 20 degrees, zoom 0.75-1.2, squash to 1.25, shift to a tenth, gamma; an eighth inverted."""
     angle = math.radians(rng.uniform(-20, 20))
     zoom, squash = 1 / rng.uniform(0.75, 1.2), math.sqrt(rng.uniform(0.8, 1.25))
     cos, sin = math.cos(angle) * zoom, math.sin(angle) * zoom
