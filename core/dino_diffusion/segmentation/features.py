@@ -6,42 +6,53 @@ small ones are the most robust to other data (Rosnati et al. 2023, arXiv 2311.07
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional
 
 from dino_diffusion.attention import capture_attention, capture_features
-from dino_diffusion.models.autoencoder import Autoencoder
+from dino_diffusion.models.autoencoder import FACTOR, Autoencoder
 from dino_diffusion.models.denoiser import Denoiser, Frame
-from dino_diffusion.models.encoder import DinoEncoder
+from dino_diffusion.models.encoder import DinoEncoder, EncoderOutput
 from dino_diffusion.sampling import noised
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Whole pictures on their way into the denoiser: `latents` (B, C, h, w) and the encoder's tokens."""
+
+    latents: torch.Tensor
+    tokens: EncoderOutput
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, pixels: torch.Tensor, encoder: DinoEncoder, autoencoder: Autoencoder) -> Encoded:
+        """From model views `(B, 1, S, S)` in [0, 1]."""
+        return cls(autoencoder.encode(pixels), encoder(pixels))
+
+    def pass_through(self, denoiser: Denoiser, time: float, generator: torch.Generator) -> None:
+        """One denoiser pass at flow time `time`, for what can be captured on the way.
+
+        The noise comes from the CPU `generator` and is the same for every picture of the batch, so what is
+        captured of a picture does not depend on its neighbours.
+        """
+        size = self.latents.shape[-1] * FACTOR
+        frames = self.latents.new_tensor([Frame(size=size).numbers()]).expand(len(self.latents), -1)
+        eps = torch.randn(self.latents.shape[1:], generator=generator).to(self.latents)
+        t = self.latents.new_full((len(self.latents),), time)
+        denoiser(noised(self.latents, eps, time), t, denoiser.condition(self.tokens, frames))
 
 
 @torch.no_grad()
 def denoiser_features(
-    encoder: DinoEncoder,
-    autoencoder: Autoencoder,
-    denoiser: Denoiser,
-    pixels: torch.Tensor,
-    layers: tuple[str, ...],
-    time: float,
-    generator: torch.Generator,
+    denoiser: Denoiser, encoded: Encoded, layers: tuple[str, ...], time: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """Outputs of `layers` at flow time `time`, on the latent's grid: `(B, channels, h, w)`.
-
-    `pixels` (B, 1, S, S) is a model view in [0, 1]. The noise is the same for every picture of the batch
-    and comes from the CPU `generator`, so a picture's features do not depend on its neighbours.
-    """
-    latents = autoencoder.encode(pixels)
-    encoded = encoder(pixels)
-    frames = torch.tensor([Frame(size=pixels.shape[-1]).numbers()], device=pixels.device).expand(
-        len(pixels), -1
-    )
-    eps = torch.randn(latents.shape[1:], generator=generator).to(latents)
-    t = torch.full((len(pixels),), time, device=pixels.device)
+    """Outputs of `layers` at flow time `time`, brought to the latent's grid: `(B, channels, h, w)`."""
     with capture_features(denoiser.unet, layers, device=None) as captured:
-        denoiser(noised(latents, eps, time), t, denoiser.condition(encoded, frames))
-    grid = latents.shape[-2:]
+        encoded.pass_through(denoiser, time, generator)
     maps = {record.name: record.values for record in captured}
+    grid = encoded.latents.shape[-2:]
     return torch.cat(
         [functional.interpolate(maps[name], grid, mode="bilinear", align_corners=False) for name in layers],
         dim=1,
@@ -50,20 +61,11 @@ def denoiser_features(
 
 @torch.no_grad()
 def self_attention(
-    encoder: DinoEncoder,
-    autoencoder: Autoencoder,
-    denoiser: Denoiser,
-    pixels: torch.Tensor,
-    time: float,
-    generator: torch.Generator,
+    denoiser: Denoiser, encoded: Encoded, time: float, generator: torch.Generator
 ) -> torch.Tensor:
     """Self-attention on the latent's grid, mean over heads and layers: `(B, h * w, h * w)`, rows sum to 1."""
-    latents = autoencoder.encode(pixels)
-    frames = torch.tensor([Frame(size=pixels.shape[-1]).numbers()], device=pixels.device).expand(
-        len(pixels), -1
-    )
-    eps = torch.randn(latents.shape[1:], generator=generator).to(latents)
-    t = torch.full((len(pixels),), time, device=pixels.device)
-    with capture_attention(denoiser.unet, kind="self", layers=[latents.shape[-1]], device=None) as maps:
-        denoiser(noised(latents, eps, time), t, denoiser.condition(encoder(pixels), frames))
+    with capture_attention(
+        denoiser.unet, kind="self", layers=[encoded.latents.shape[-1]], device=None
+    ) as maps:
+        encoded.pass_through(denoiser, time, generator)
     return torch.stack([record.weights[:, 0] for record in maps]).mean(0)

@@ -12,7 +12,7 @@ from dino_diffusion.codes import LEFT_LUNG, RIGHT_LUNG
 from dino_diffusion.device import inference
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap, Radiograph
-from dino_diffusion.segmentation.features import denoiser_features
+from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.segmentation.refine import guided_upsample
 from dino_diffusion.segmentation.shape import largest_region
 
@@ -64,18 +64,12 @@ def segment_lungs(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) ->
 def lung_votes(bundle: ModelBundle, pixels: torch.Tensor, seed: int) -> torch.Tensor:
     """The head's probabilities at each of its noise levels: `(times, B, 3, h, w)`."""
     readout = bundle.readout
+    encoded = Encoded.of(pixels, bundle.encoder, bundle.autoencoder)
+    layers = tuple(readout.config.layers)
     votes = []
     for number, time in enumerate(readout.config.times):
         generator = torch.Generator().manual_seed(seed * 1009 + number)
-        features = denoiser_features(
-            bundle.encoder,
-            bundle.autoencoder,
-            bundle.denoiser,
-            pixels,
-            tuple(readout.config.layers),
-            time,
-            generator,
-        )
+        features = denoiser_features(bundle.denoiser, encoded, layers, time, generator)
         votes.append(readout(features).softmax(1))
     return torch.stack(votes)
 

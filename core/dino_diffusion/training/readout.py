@@ -1,8 +1,8 @@
 """Training of the lung head without a label.
 
-1. Clusters of denoiser features over the corpus: k-means at several counts; each cluster is as much lung
-   as its cells lie inside the prior ellipses (`segmentation/naming.py`). The mean over the clusterings is
-   a soft map an image; no image's own lungs are known to anyone.
+1. Clusters over the corpus, of denoiser features and encoder patches together: k-means at several counts;
+   each cluster is as much lung as its cells lie inside the prior ellipses (`segmentation/naming.py`). The
+   mean over the clusterings is a soft map an image; no image's own lungs are known to anyone.
 2. Self-training: the head learns the confident cells of those maps on altered copies (shift, zoom,
    rotation, squash, gamma, inversion, black borders), the pseudo-labels altered alike. What it then says
    of the unaltered training images, averaged with the maps, makes the labels of the next round.
@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from scipy.cluster.vq import kmeans2
 from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
 
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.models.readout import LungReadout
-from dino_diffusion.segmentation.features import denoiser_features
+from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.segmentation.naming import lung_prior
 from dino_diffusion.segmentation.shape import part_lungs
 from dino_diffusion.training.alterations import draw_alteration
@@ -44,57 +46,77 @@ def fit_readout(
     autoencoder: Autoencoder,
     denoiser: Denoiser,
     device: torch.device,
+    quiet: bool = False,
 ) -> LungReadout:
     """A head trained on `settings.images` training radiographs and their altered copies."""
     torch.manual_seed(settings.run.seed)
     rng = np.random.default_rng(settings.run.seed)
     pixels = _views(settings, denoiser)
-    models = encoder.eval().to(device), autoencoder.eval().to(device), denoiser.eval().to(device)
+    for model in (encoder, autoencoder, denoiser):
+        model.eval().to(device)
 
-    def features(batch: torch.Tensor, number: int) -> torch.Tensor:
+    def encode(batch: torch.Tensor) -> Encoded:
+        return Encoded.of(batch.to(device), encoder, autoencoder)
+
+    def features(encoded: Encoded, number: int) -> torch.Tensor:
         time = settings.times[number % len(settings.times)]
         generator = torch.Generator().manual_seed(settings.run.seed * 7919 + number)
-        return denoiser_features(*models, batch.to(device), settings.layers, time, generator).cpu()
+        return denoiser_features(denoiser, encoded, settings.layers, time, generator).cpu()
 
     batches = pixels.split(BATCH)
-    first = torch.cat([features(batch, i) for i, batch in enumerate(batches[:REDUCED_ON])])
+    first = torch.cat([features(encode(batch), i) for i, batch in enumerate(batches[:REDUCED_ON])])
     readout = LungReadout(
         first.shape[1], settings.components, settings.hidden, settings.layers, settings.times
     )
     readout.fit_reduction(first)
-    plain = torch.cat([readout.reduce(features(batch, i)) for i, batch in enumerate(batches)])
-    log.info("features of %d images", len(plain))
+    plain, patches = [], []
+    for number, batch in enumerate(tqdm(batches, "features", disable=quiet)):
+        encoded = encode(batch)
+        plain.append(readout.reduce(features(encoded, number)))
+        patches.append(encoded.tokens.patches.cpu())
     alterations = [draw_alteration(rng) for _ in range(len(pixels) * settings.copies)]
     altered = []
-    for number, start in enumerate(range(0, len(alterations), BATCH)):
+    starts = range(0, len(alterations), BATCH)
+    for number, start in enumerate(tqdm(starts, "features of altered copies", disable=quiet)):
         part = range(start, min(start + BATCH, len(alterations)))
         pictures = torch.cat([alterations[i].picture(pixels[i % len(pixels)][None]) for i in part])
-        altered.append(readout.reduce(features(pictures, number)))
-    log.info("features of %d altered copies", len(alterations))
+        altered.append(readout.reduce(features(encode(pictures), number)))
 
-    soft = cluster_maps(plain, readout.component_scale(), settings.clusters, settings.run.seed)
+    own_features = torch.cat(plain)
+    soft = cluster_maps(
+        [
+            own_features * readout.component_scale()[:, None, None],
+            torch.cat(patches) * encoder.patch_whitening.scale.cpu()[:, None, None],
+        ],
+        settings.clusters,
+        settings.run.seed,
+    )
     for number in range(settings.rounds):
         targets = targets_of(soft, settings.lung_above, settings.background_below)
         warped = torch.cat([a.labels(targets[i % len(targets)][None]) for i, a in enumerate(alterations)])
-        train_head(readout.head, torch.cat([plain, *altered]), torch.cat([targets, warped]), settings)
+        train_head(readout.head, torch.cat([*plain, *altered]), torch.cat([targets, warped]), settings)
         with torch.no_grad():
             own = torch.cat(
-                [readout.head(part).softmax(1)[:, 1:].sum(1, keepdim=True) for part in plain.split(64)]
+                [readout.head(part).softmax(1)[:, 1:].sum(1, keepdim=True) for part in own_features.split(64)]
             )
         soft = (soft + own) / 2
         log.info("self-training round %d of %d", number + 1, settings.rounds)
     return readout.eval()
 
 
-def cluster_maps(
-    features: torch.Tensor, scale: torch.Tensor, clusters: tuple[int, ...], seed: int
-) -> torch.Tensor:
-    """Soft lung maps `(B, 1, h, w)` of corpus-level clusters of `(B, D, h, w)`, named by the prior.
+def cluster_maps(features: list[torch.Tensor], clusters: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Soft lung maps `(B, 1, h, w)` of corpus-level clusters, named by the prior.
 
-    `scale` (D,) gives each component the weight it has in the features.
+    `features`: one or more `(B, D, h', w')`, brought to the first one's grid; each as a whole gets the
+    same variance, its dimensions keep their own.
     """
-    count, width, rows, columns = features.shape
-    cells = (features * scale[:, None, None]).permute(0, 2, 3, 1).reshape(-1, width)
+    count, _, rows, columns = features[0].shape
+    equal = [
+        functional.interpolate(f / f.var((0, 2, 3)).sum().sqrt(), (rows, columns), mode="bicubic")
+        for f in features
+    ]
+    joined = torch.cat(equal, dim=1)
+    cells = joined.permute(0, 2, 3, 1).reshape(-1, joined.shape[1])
     inside = lung_prior(rows).flatten().repeat(count)
     chosen = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))[:CLUSTERED_CELLS]
     soft = torch.zeros(len(cells))

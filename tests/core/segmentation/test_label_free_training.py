@@ -31,7 +31,7 @@ def planted(count: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_clusters_named_by_the_prior_find_lungs_that_moved_away_from_it() -> None:
     features, lungs = planted()
-    soft = cluster_maps(features, torch.ones(features.shape[1]), (6, 8), seed=0)
+    soft = cluster_maps([features], (6, 8), seed=0)
     assert soft.shape == lungs.shape
     agreement = ((soft > 0.5) == (lungs > 0.5)).float().mean()
     own = ((lung_prior(SIZE)[None, None]) == (lungs > 0.5)).float().mean()
