@@ -64,3 +64,4 @@ class Part(StrEnum):
     encoder = "encoder"
     autoencoder = "autoencoder"
     denoiser = "denoiser"
+    readout = "readout"

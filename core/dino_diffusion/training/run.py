@@ -6,6 +6,7 @@ Paths inside a recipe are relative to the current directory.
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,15 +19,17 @@ from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.training.autoencoder import AutoencoderPart
-from dino_diffusion.training.checkpoint import describe
+from dino_diffusion.training.checkpoint import describe, record
 from dino_diffusion.training.denoiser import DenoiserPart
 from dino_diffusion.training.distillation import DistillationPart
 from dino_diffusion.training.encoder import fit_whitening, fresh_encoder, save_encoder, whitening_views
 from dino_diffusion.training.loop import make_accelerator, train
+from dino_diffusion.training.readout import fit_readout
 from dino_diffusion.training.settings import (
     AutoencoderSettings,
     DenoiserSettings,
     EncoderSettings,
+    ReadoutSettings,
     load_settings,
     recipe_path,
 )
@@ -108,16 +111,8 @@ def _train_autoencoder(
 def _train_denoiser(
     settings: DenoiserSettings, bundle: Path | None, accelerator: Accelerator, quiet: bool
 ) -> dict[str, Any]:
-    folders = {}
-    for name in ("encoder", "autoencoder"):
-        folder = Path(getattr(settings, name)) if getattr(settings, name) else bundle and bundle / name
-        if not folder:
-            raise ConfigurationError(
-                f"No {name} is named; set {name} to its folder of weights, or give --init."
-            )
-        folders[name] = folder
-    encoder = load_part(DinoEncoder, folders["encoder"])
-    autoencoder = load_part(Autoencoder, folders["autoencoder"])
+    encoder = load_part(DinoEncoder, _folder(settings.encoder, "encoder", bundle))
+    autoencoder = load_part(Autoencoder, _folder(settings.autoencoder, "autoencoder", bundle))
     initial = load_part(Denoiser, bundle / "denoiser") if bundle else None
     if initial is not None:
         _check_fit(initial, encoder, autoencoder, settings)
@@ -133,6 +128,33 @@ def _train_denoiser(
         quiet,
     )
     return train(part, settings.run, settings, quiet, accelerator)
+
+
+def _train_readout(
+    settings: ReadoutSettings, bundle: Path | None, accelerator: Accelerator, quiet: bool
+) -> dict[str, Any]:
+    """In one process: its cost is features, not steps. `--init` lends the three parts, the head is new."""
+    folder, steps = Path(settings.run.folder), settings.rounds * settings.run.steps
+    if accelerator.is_main_process:
+        began = time.monotonic()
+        encoder = load_part(DinoEncoder, _folder(settings.encoder, "encoder", bundle))
+        autoencoder = load_part(Autoencoder, _folder(settings.autoencoder, "autoencoder", bundle))
+        denoiser = load_part(Denoiser, _folder(settings.denoiser, "denoiser", bundle))
+        describe(folder, settings)
+        readout = fit_readout(settings, encoder, autoencoder, denoiser, accelerator.device, quiet)
+        readout.save_pretrained(folder / "weights")
+        record(folder, steps, time.monotonic() - began, {})
+    accelerator.wait_for_everyone()
+    return {"steps": steps}
+
+
+def _folder(named: str, part: str, bundle: Path | None) -> Path:
+    """The part's folder: as the recipe names it, else the bundle's."""
+    if named:
+        return Path(named)
+    if bundle is None:
+        raise ConfigurationError(f"No {part} is named; set {part} to its folder of weights, or give --init.")
+    return bundle / part
 
 
 def _check_fit(
@@ -212,4 +234,5 @@ TRAINERS: dict[str, tuple[type, Any]] = {
     "encoder": (EncoderSettings, _train_encoder),
     "autoencoder": (AutoencoderSettings, _train_autoencoder),
     "denoiser": (DenoiserSettings, _train_denoiser),
+    "readout": (ReadoutSettings, _train_readout),
 }

@@ -64,6 +64,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory, pictures: Path, backbone: 
             "encoder": str(folder / "encoder" / "weights"),
             "autoencoder": str(folder / "autoencoder" / "weights"),
         },
+        "readout": {
+            "encoder": str(folder / "encoder" / "weights"),
+            "autoencoder": str(folder / "autoencoder" / "weights"),
+            "denoiser": str(folder / "denoiser" / "weights"),
+        },
     }.items():
         overrides = {**common, **more, "run.folder": str(folder / part)}
         figures[part] = train_part(part, f"smoke/{part}", overrides=overrides, quiet=True)

@@ -35,8 +35,17 @@ def test_every_part_is_trained_and_saved(trained: dict[str, Any]) -> None:
         latents = autoencoder.encode(picture)
         condition = denoiser.condition(encoder(picture), torch.zeros(1, 6))
         assert denoiser(latents, torch.tensor([0.5]), condition).shape == latents.shape
-    for part in figures:
+    for part in ("encoder", "autoencoder", "denoiser"):
         assert list((trained["folder"] / part / "pictures").glob("*.png"))
+
+
+def test_the_readout_is_trained_on_the_other_parts_and_logged(trained: dict[str, Any]) -> None:
+    readout = LungReadout.from_pretrained(trained["bundle"] / "readout")
+    assert tuple(readout.config.layers) == ("up_blocks.0", "up_blocks.1")
+    assert readout(torch.zeros(1, readout.config.width, 8, 8)).shape == (1, 3, 8, 8)
+    last = json.loads((trained["folder"] / "readout" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == trained["figures"]["readout"]["steps"] == 4 and last["seconds"] > 0
+    assert json.loads((trained["folder"] / "readout" / "run.json").read_text())["settings"]["run"]["seed"] == 1
 
 
 def test_latents_are_standardised_on_the_training_pictures(trained: dict[str, Any]) -> None:
@@ -116,6 +125,8 @@ def test_a_residual_encoder_is_added_to_a_bundle_without_one(
         ("nose", {}, "no part 'nose'"),
         ("encoder", {"backbone": ""}, "No backbone is named"),
         ("denoiser", {"encoder": ""}, "No encoder is named"),
+        ("readout", {"denoiser": "", "encoder": ""}, "No encoder is named"),
+        ("readout", {}, "the encoder is not there"),
         ("denoiser", {"encoder": "nowhere"}, "nowhere: the encoder is not there"),
         ("autoencoder", {"data.path": "nowhere"}, "nowhere: no training data"),
     ],
