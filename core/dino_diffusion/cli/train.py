@@ -33,7 +33,7 @@ def train(
     device: options.Device = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train the encoder, the autoencoder, the denoiser or the readout; an interrupted run resumes where it was."""
+    """Train encoder, autoencoder, denoiser or readout; an interrupted run resumes where it was."""
     overrides = dict(parse_override(text) for text in set or [])
     choose_training_device(device)
     hush_libraries()

@@ -10,6 +10,7 @@ import torch
 
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.models import Autoencoder, Denoiser, DinoEncoder
+from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.training.autoencoder import AutoencoderPart
 from dino_diffusion.training.corpus import load_corpus
 from dino_diffusion.training.run import load_part, train_part
@@ -45,7 +46,8 @@ def test_the_readout_is_trained_on_the_other_parts_and_logged(trained: dict[str,
     assert readout(torch.zeros(1, readout.config.width, 8, 8)).shape == (1, 3, 8, 8)
     last = json.loads((trained["folder"] / "readout" / "log.jsonl").read_text().splitlines()[-1])
     assert last["step"] == trained["figures"]["readout"]["steps"] == 4 and last["seconds"] > 0
-    assert json.loads((trained["folder"] / "readout" / "run.json").read_text())["settings"]["run"]["seed"] == 1
+    about = json.loads((trained["folder"] / "readout" / "run.json").read_text())
+    assert about["settings"]["run"]["seed"] == 1
 
 
 def test_latents_are_standardised_on_the_training_pictures(trained: dict[str, Any]) -> None:
