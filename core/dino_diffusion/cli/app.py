@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from dino_diffusion import __version__
-from dino_diffusion.cli import evaluate, generate, info, samples, segment, train
+from dino_diffusion.cli import evaluate, generate, info, release, samples, segment, train
 from dino_diffusion.cli.console import complain, sentence
 from dino_diffusion.errors import DinoDiffusionError
 
@@ -45,6 +45,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command()(train.train)
 app.command()(info.info)
 app.command()(samples.samples)
+app.command()(release.assemble)
 
 
 def _print_version(wanted: bool) -> None:

@@ -18,6 +18,7 @@ from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
+from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.training.autoencoder import AutoencoderPart
 from dino_diffusion.training.checkpoint import describe, record
 from dino_diffusion.training.denoiser import DenoiserPart
@@ -36,7 +37,7 @@ from dino_diffusion.training.settings import (
 
 log = logging.getLogger(__name__)
 
-Model = TypeVar("Model", DinoEncoder, Autoencoder, Denoiser)
+Model = TypeVar("Model", DinoEncoder, Autoencoder, Denoiser, LungReadout)
 
 
 def train_part(
@@ -227,7 +228,13 @@ def load_part(kind: type[Model], folder: Path) -> Model:
 
 
 def _name(kind: type) -> str:
-    return {DinoEncoder: "encoder", Autoencoder: "autoencoder", Denoiser: "denoiser"}[kind]
+    names = {
+        DinoEncoder: "encoder",
+        Autoencoder: "autoencoder",
+        Denoiser: "denoiser",
+        LungReadout: "readout",
+    }
+    return names[kind]
 
 
 TRAINERS: dict[str, tuple[type, Any]] = {

@@ -1,0 +1,85 @@
+"""Where a trained part comes from: its run's settings, code, length and data, without any machine's paths."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from dino_diffusion.errors import ConfigurationError
+from dino_diffusion.training.corpus import load_corpus
+
+
+def provenance_of(weights: Path) -> dict[str, Any]:
+    """What is known of the run that `weights` lies in; every entry is null where the run did not say.
+
+    `settings` (paths cut to their last name), `git`, `torch`, `seed`, `steps`, `seconds`, and `data`: the
+    training images by source with their licences, where the list is still to be read here.
+    """
+    about, settings, last = _json(weights.parent / "run.json"), settings_of(weights), _last_line(weights)
+    return {
+        "settings": without_paths(settings) or None,
+        "git": about.get("git"),
+        "torch": about.get("torch"),
+        "seed": settings.get("run", {}).get("seed"),
+        "steps": last.get("step"),
+        "seconds": last.get("seconds"),
+        "data": sources_of(settings.get("data", {})),
+    }
+
+
+def settings_of(weights: Path) -> dict[str, Any]:
+    """The settings that the run around `weights` noted, empty if it noted none."""
+    return _json(weights.parent / "run.json").get("settings", {})
+
+
+def without_paths(value: Any) -> Any:
+    """Texts that hold a path, cut to the last name of it; nested values alike."""
+    if isinstance(value, dict):
+        return {name: without_paths(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [without_paths(entry) for entry in value]
+    if isinstance(value, str) and ("/" in value or "\\" in value):
+        parts = [part for part in value.replace("\\", "/").split("/") if part]
+        # Every run's weights lie in a folder of this name, which alone would say nothing.
+        return "/".join(parts[-2:]) if parts[-1:] == ["weights"] else (parts or [""])[-1]
+    return value
+
+
+def sources_of(data: dict[str, Any]) -> dict[str, Any] | None:
+    """Images and licences by source of what a run's `data` settings name; None if that is not here."""
+    try:
+        items = load_corpus(
+            data.get("path", ""), data.get("splits", ()), data.get("sources", ()), data.get("limit")
+        )
+    except (ConfigurationError, OSError):
+        return None
+    licences = _licences(Path(data["path"]))
+    counts = Counter(item.source for item in items)
+    return {
+        source: {"images": count, "licences": sorted(licences.get(source, set()))}
+        for source, count in sorted(counts.items())
+    }
+
+
+def _licences(path: Path) -> dict[str, set[str]]:
+    """The column `licence` of a CSV list by source."""
+    found: dict[str, set[str]] = {}
+    if path.suffix == ".csv":
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                if row.get("licence"):
+                    found.setdefault(row.get("source") or "", set()).add(row["licence"])
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _last_line(weights: Path) -> dict[str, Any]:
+    path = weights.parent / "log.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return json.loads(lines[-1]) if lines else {}

@@ -1,0 +1,104 @@
+"""Parts in run folders become one bundle, whose notes hold no machine's paths."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dino_diffusion.errors import BundleError, ConfigurationError
+from dino_diffusion.models import ModelBundle
+from dino_diffusion.models.readout import LungReadout
+from dino_diffusion.training.assemble import PROVENANCE, assemble, fit_prior, whole_view_tokens
+from dino_diffusion.training.provenance import without_paths
+
+PARTS = ("encoder", "autoencoder", "denoiser", "readout")
+
+
+def parts_of(runs: Path) -> dict[str, Path]:
+    return {name: runs / name for name in PARTS}
+
+
+@pytest.fixture(scope="module")
+def assembled(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("assembled") / "bundle"
+    assemble(parts_of(runs), runs / "denoiser" / "latents", target)
+    return target
+
+
+def test_the_bundle_has_the_parts_and_the_runs_time_shift(assembled: Path, bundle: ModelBundle) -> None:
+    made = ModelBundle.from_pretrained(assembled)
+    assert (made.size, made.time_shift) == (64, 1.25)
+    for name in PARTS:
+        ours, theirs = made.parts()[name].state_dict(), bundle.parts()[name].state_dict()
+        for key, value in theirs.items():
+            torch.testing.assert_close(ours[key], value, atol=2e-3, rtol=2e-3)
+
+
+def test_the_prior_knows_whole_views_alone(runs: Path) -> None:
+    tokens = whole_view_tokens(runs / "denoiser" / "latents")
+    assert len(tokens.cls) == 20 and tokens.cls.mean() == pytest.approx(1, abs=0.2)
+    prior = fit_prior(tokens, 4)
+    assert prior.config.components == 10
+    drawn = prior.sample(200, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn.cls.mean(0), tokens.cls.mean(0), atol=0.5, rtol=0)
+
+
+def test_provenance_says_how_long_on_what_and_no_path(assembled: Path, runs: Path) -> None:
+    text = (assembled / PROVENANCE).read_text()
+    assert str(runs) not in text and "list.csv" in text and '"/' not in text
+    notes = json.loads(text)
+    part = notes["parts"]["denoiser"]
+    assert (part["seed"], part["steps"], part["seconds"], part["git"]) == (7, 20, 1800.0, "abc1234")
+    assert part["data"] == {
+        "drawn": {"images": 2, "licences": ["CC0"]},
+        "painted": {"images": 2, "licences": ["CC0"]},
+    }
+    assert notes["bundle"] == ModelBundle.from_pretrained(assembled).id
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("/home/someone/data/list.csv", "list.csv"),
+        ("../data/list.csv", "list.csv"),
+        ("C:\\data\\list.csv", "list.csv"),
+        ("runs/cpu-encoder/weights", "cpu-encoder/weights"),
+        ("up_blocks.0", "up_blocks.0"),
+        (["a/b", 1], ["b", 1]),
+    ],
+)
+def test_paths_are_cut_to_their_last_name(given: object, kept: object) -> None:
+    assert without_paths({"x": given}) == {"x": kept}
+
+
+def test_an_earlier_bundle_is_replaced_and_anything_else_is_left(runs: Path, tmp_path: Path) -> None:
+    target, latents = tmp_path / "bundle", runs / "denoiser" / "latents"
+    assemble(parts_of(runs), latents, target)
+    (target / "old.txt").write_text("old")
+    assemble(parts_of(runs), latents, target)
+    assert not (target / "old.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("mine")
+    with pytest.raises(BundleError, match="no bundle"):
+        assemble(parts_of(runs), latents, precious)
+    assert (precious / "thesis.txt").read_text() == "mine"
+
+
+def test_what_does_not_fit_is_said(runs: Path, tmp_path: Path) -> None:
+    parts, latents = parts_of(runs), runs / "denoiser" / "latents"
+    with pytest.raises(ConfigurationError, match="the readout is not there"):
+        assemble(parts | {"readout": tmp_path / "none"}, latents, tmp_path / "bundle")
+    with pytest.raises(ConfigurationError, match="no prepared views"):
+        assemble(parts, tmp_path, tmp_path / "bundle")
+    LungReadout(width=12, hidden=8).save_pretrained(tmp_path / "other")
+    with pytest.raises(BundleError, match="wants 12 features"):
+        assemble(parts | {"readout": tmp_path / "other"}, latents, tmp_path / "bundle")
+    LungReadout(width=12, hidden=8, layers=("nowhere.0",)).save_pretrained(tmp_path / "stranger")
+    with pytest.raises(BundleError, match="layers"):
+        assemble(parts | {"readout": tmp_path / "stranger"}, latents, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
