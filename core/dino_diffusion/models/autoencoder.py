@@ -103,10 +103,16 @@ class Autoencoder(ModelMixin, ConfigMixin):
         """Pixels from latents as `posterior` gives them, not clipped (training needs the gradient)."""
         return self.synthesis(latents) + functional.pixel_shuffle(self.decoder(latents), STEM)
 
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One training pass: restored pixels from a sampled latent, and the KL divergence a latent value."""
+    def forward(self, pixels: torch.Tensor, latent_noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """One training pass: restored pixels from a sampled latent, and the KL divergence a latent value.
+
+        Half of the pictures get latents spoilt by up to `latent_noise` standard deviations, so that the
+        decoder also smooths what a denoiser leaves behind.
+        """
         posterior = self.posterior(pixels)
-        return self.synthesise(posterior.sample()), posterior.kl().mean() / posterior.mean[0].numel()
+        strength = latent_noise * (2 * torch.rand(len(pixels), 1, 1, 1, device=pixels.device) - 1).clamp_min(0)
+        spoilt = strength * self.latent_std[:, None, None] * torch.randn_like(posterior.mean)
+        return self.synthesise(posterior.sample() + spoilt), posterior.kl().mean() / posterior.mean[0].numel()
 
     @torch.no_grad()
     def standardise(self, latents: torch.Tensor) -> None:

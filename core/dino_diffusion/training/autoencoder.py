@@ -77,7 +77,7 @@ class AutoencoderPart:
     def losses(self, module: nn.Module, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
         pixels = batch["pixels"]
         # One call of the module itself, so that the gradients of all processes are averaged.
-        restored, kl = module(pixels)
+        restored, kl = module(pixels, self.settings.latent_noise)
         losses = {"l1": (restored.float() - pixels).abs().mean(), "kl": kl}
         losses["loss"] = losses["l1"] + self.settings.kl * kl
         if self.perceptual is not None:

@@ -70,6 +70,7 @@ class AutoencoderSettings:
     layers_per_block: int = 1
     residual_encoder: bool = True
     crop: int = 128
+    latent_noise: float = 0.0
     linear_images: int = 400
     kl: float = 1e-6
     perceptual: float = 0.0
