@@ -110,7 +110,8 @@ class Autoencoder(ModelMixin, ConfigMixin):
         decoder also smooths what a denoiser leaves behind.
         """
         posterior = self.posterior(pixels)
-        strength = latent_noise * (2 * torch.rand(len(pixels), 1, 1, 1, device=pixels.device) - 1).clamp_min(0)
+        draw = torch.rand(len(pixels), 1, 1, 1, device=pixels.device)
+        strength = latent_noise * (2 * draw - 1).clamp_min(0)
         spoilt = strength * self.latent_std[:, None, None] * torch.randn_like(posterior.mean)
         return self.synthesise(posterior.sample() + spoilt), posterior.kl().mean() / posterior.mean[0].numel()
 

@@ -63,7 +63,8 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class AutoencoderSettings:
-    """`residual_encoder` false keeps the encoder linear and trains the decoder alone: latents stay valid."""
+    """`residual_encoder` false keeps the encoder linear and trains the decoder alone: latents stay valid.
+    `latent_noise`: standard deviations by which half of the latents are spoilt for the decoder."""
 
     latent_channels: int = 8
     block_out_channels: tuple[int, ...] = (48, 96, 128)
