@@ -41,6 +41,7 @@ app = typer.Typer(
 )
 app.command()(segment.segment)
 app.command()(generate.generate)
+evaluate.app.command("bundle")(release.evaluate_bundle)
 app.add_typer(evaluate.app, name="evaluate")
 app.command()(train.train)
 app.command()(info.info)

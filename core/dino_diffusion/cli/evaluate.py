@@ -15,6 +15,7 @@ from dino_diffusion.cli.console import Output, complain, sentence
 from dino_diffusion.cli.generate import SHEET_ENDING
 from dino_diffusion.cli.loading import load_bundle
 from dino_diffusion.errors import RadiographError
+from dino_diffusion.evaluation import evenly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,19 +68,8 @@ def segmentation(
 def _measure_segmentation(
     bundle: ModelBundle, images: Path, masks: Path, pairs: list[Path], limit: int | None, console: Output
 ) -> SegmentationReport:
+    from dino_diffusion.evaluation.lungs import label_file, spacing_of
     from dino_diffusion.evaluation.segmentation import evaluate_segmentation
-    from dino_diffusion.radiograph import Radiograph
-    from dino_diffusion.segmentation.lungs import segment_lungs
-
-    def labels_of(path: Path) -> np.ndarray:
-        labelmap = segment_lungs(bundle, Radiograph.read(path.resolve())).labelmap
-        # The mask file lies as the image file does, which need not be upright.
-        return labelmap.radiograph.source.grid.stored_plane(labelmap.labels)
-
-    def spacing_of(path: Path) -> tuple[float, float] | None:
-        radiograph = Radiograph.read(path.resolve())
-        spacing = radiograph.spacing_mm
-        return spacing[::-1] if spacing and radiograph.source.grid.transpose else spacing
 
     with ExitStack() as stack:
         if limited := limit is not None and limit < len(pairs):
@@ -91,13 +81,14 @@ def _measure_segmentation(
         advance = stack.enter_context(
             console.progress("Labelling and measuring", limit if limited else len(pairs))
         )
-        report = evaluate_segmentation(images, masks, labels_of, lambda done, total: advance(1), spacing_of)
+        report = evaluate_segmentation(
+            images,
+            masks,
+            lambda path: label_file(bundle, path),
+            lambda done, total: advance(1),
+            spacing_of,
+        )
     return dataclasses.replace(report, masks_alone=[]) if limited else report
-
-
-def evenly(count: int, wanted: int) -> list[int]:
-    """`wanted` different indices below `count`, spread evenly."""
-    return [(2 * k + 1) * count // (2 * wanted) for k in range(wanted)]
 
 
 @app.command("generation")
@@ -113,6 +104,7 @@ def generation(
     console = Output(quiet, json)
     with console.document() as document:
         from dino_diffusion.evaluation.distribution import evaluate_generation
+        from dino_diffusion.evaluation.release import feature_nets
         from dino_diffusion.files.inputs import list_inputs
 
         files = {
@@ -121,7 +113,7 @@ def generation(
             "synthetic": [p for p in list_inputs([synthetic]) if not p.name.endswith(SHEET_ENDING)],
         }
         loaded = load_bundle(bundle, device, console)
-        nets, missing = _feature_nets(loaded)
+        nets, missing = feature_nets(loaded)
         failed: list[str] = []
         with console.progress("Looking at the images", sum(map(len, files.values()))) as advance:
             features = {
@@ -150,21 +142,6 @@ def describe(values: dict[str, Any]) -> list[str]:
         f"  precision  {values['precision']:.3f} (real {values['precision_real']:.3f})",
         f"  recall     {values['recall']:.3f} (real {values['recall_real']:.3f})",
     ]
-
-
-def _feature_nets(bundle: ModelBundle) -> tuple[list[FeatureExtractor], list[str]]:
-    """The bundle's encoder and, where its packages are installed, a net that never saw a radiograph."""
-    from dino_diffusion.evaluation import EvaluationError
-    from dino_diffusion.evaluation.features import CallableFeatures, EfficientNetLite0Features
-
-    def cls_token(batch: Any) -> Any:
-        return bundle.encoder(batch.to(bundle.device)).cls
-
-    nets: list[FeatureExtractor] = [CallableFeatures("encoder-cls", cls_token)]
-    try:
-        return [*nets, EfficientNetLite0Features(bundle.device)], []
-    except EvaluationError as error:
-        return nets, [sentence(error)]
 
 
 def _features(

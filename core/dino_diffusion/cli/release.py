@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json as json_text
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dino_diffusion.cli import options
 from dino_diffusion.cli.console import Output, hush_libraries
+from dino_diffusion.cli.evaluate import describe
+from dino_diffusion.cli.loading import load_bundle
+from dino_diffusion.errors import ConfigurationError
 
 
 def _folder(name: str, what: str) -> typer.models.OptionInfo:
@@ -43,3 +47,109 @@ def assemble(
         }
         bundle = put_together(folders, latents, output, components or COMPONENTS)
     console.say(f"bundle {bundle.id}: {output}")
+
+
+def evaluate_bundle(
+    data: Annotated[Path, typer.Option(metavar="CSV", help="List of radiographs with splits and masks.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="figures.json to write or add to.")
+    ],
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Some of autoencoder,segmentation,generation,likeness,memorisation.",
+            show_default="all",
+        ),
+    ] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Measure only what FILE does not hold of this bundle.")
+    ] = False,
+    split: Annotated[
+        str, typer.Option(metavar="NAME", help="Split of the masks: dev to choose by, test once a release.")
+    ] = "dev",
+    holdout: Annotated[
+        str, typer.Option(metavar="NAME", help="Split that no part was trained on.")
+    ] = "holdout",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="At most N images for autoencoder and lungs.", show_default="all"
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=10, metavar="N", help="Synthetic images; twice as many real ones.")
+    ] = 200,
+    latents: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The denoiser run's latents: its training tokens.", show_default="none"
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    bundle: options.Bundle = None,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Every figure of a bundle's card: round trips, lungs, generation, likeness, memorisation.
+
+    FILE is written after each figure, so a long measurement can be done in parts.
+    """
+    console = Output(quiet, json)
+    with console.document() as document:
+        loaded = load_bundle(bundle, device, console)
+        from dino_diffusion.evaluation.release import SECTIONS, Measurement, measure_bundle, missing_sections
+
+        before = read_json(output) if output.exists() else {}
+        chosen = list(SECTIONS) if only is None else [name.strip() for name in only.split(",")]
+        if missing:
+            lacking = missing_sections(before, loaded.id, split)
+            chosen = [name for name in chosen if name in lacking]
+        measurement = Measurement(
+            loaded, data, split, holdout, limit, samples, latents, seed, console.progress
+        )
+        document |= measure_bundle(
+            measurement,
+            chosen,
+            before,
+            lambda figures: write_json(figures, output),
+            strict=only is not None,
+        )
+        figures = dict(document)
+    console.say(*summary(figures), str(output))
+
+
+def summary(figures: dict[str, Any]) -> list[str]:
+    """Lines for a person."""
+    lines = [f"bundle {figures['bundle']}"]
+    for name, group in (figures.get("autoencoder") or {}).items():
+        if isinstance(group, dict):
+            lines.append(f"autoencoder, {name}: PSNR {group['psnr']['mean']:.2f} dB, n = {group['n']}")
+    for split, found in figures.get("segmentation", {}).items():
+        lines.append(f"lungs, {split}: Dice {found['dice']['mean']:.4f}, p5 {found['dice']['p5']:.4f}")
+    for values in figures.get("generation", {}).get("nets", []):
+        lines += describe(values)
+    for values in figures.get("likeness", {}).get("nets", []):
+        lines.append(f"likeness, {values['net']}: {values['own']:.3f}, nearest {values['nearest']:.2f}")
+    if found := figures.get("memorisation"):
+        lines.append(f"suspected copies: {found['share']:.3f} (expected {found['expected_share']:.3f})")
+    return lines + [f"skipped {name}: {why}" for name, why in figures.get("skipped", {}).items()]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's document. Raises ConfigurationError if it is none."""
+    try:
+        return dict(json_text.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"{path}: is no JSON document of ours; name another file or delete it."
+        ) from error
+
+
+def write_json(document: dict[str, Any], path: Path) -> None:
+    """The whole document or nothing."""
+    from dino_diffusion.files.atomic import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(json_text.dumps(document, indent=1, allow_nan=False) + "\n")

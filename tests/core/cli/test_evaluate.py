@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dino_diffusion.cli.evaluate import evenly
+from dino_diffusion.evaluation import evenly
 from tests.tiny import smooth_picture
 
 Command = Callable

@@ -1,0 +1,331 @@
+"""Every figure of a bundle's card, each computable on its own, because together they take hours on a CPU.
+
+Held-out images (split `holdout`) measure the autoencoder, generation and memorisation; the masks of `dev`
+measure the lungs while methods are chosen, those of `test` once a release.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from dino_diffusion.evaluation import EvaluationError, evenly
+from dino_diffusion.evaluation.distribution import MIN_IMAGES, evaluate_generation
+from dino_diffusion.evaluation.features import (
+    CallableFeatures,
+    EfficientNetLite0Features,
+    FeatureExtractor,
+    extract,
+)
+from dino_diffusion.evaluation.lungs import label_file, spacing_of
+from dino_diffusion.evaluation.memorisation import evaluate_memorisation
+from dino_diffusion.evaluation.reconstruction import evaluate_reconstruction
+from dino_diffusion.evaluation.segmentation import evaluate_segmentation
+from dino_diffusion.generation.variants import (
+    DEFAULT_GUIDANCE,
+    DEFAULT_SAMPLER,
+    DEFAULT_STEPS,
+    generate,
+)
+from dino_diffusion.models import ModelBundle
+from dino_diffusion.radiograph import Radiograph
+from dino_diffusion.training.assemble import whole_view_tokens
+from dino_diffusion.training.corpus import CorpusItem, load_corpus
+from dino_diffusion.training.views import cut, square, whole
+
+Figures = dict[str, Any]
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""(what, how many) to a context that gives the function to advance by so many."""
+
+BATCH = 16
+FAILURE = 0.7
+"""Mean Dice of the two lungs below which a labelling is no help."""
+NATIVE = 512
+"""Pixels on the short side from which a file counts as full resolution."""
+LIKENESSES = 32
+
+
+@contextmanager
+def silent(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """No progress at all."""
+    yield lambda count: None
+
+
+@dataclass
+class Measurement:
+    """One bundle on one list of radiographs. What several figures need is made once.
+
+    `data`: a CSV with `image`, `split`, and for the lungs `mask` (and `patient_id`, `source`), or whatever
+    else `load_corpus` reads. `limit` caps the images of the autoencoder and of the lungs.
+    """
+
+    bundle: ModelBundle
+    data: Path
+    split: str = "dev"
+    holdout: str = "holdout"
+    limit: int | None = None
+    samples: int = 200
+    latents: Path | None = None
+    seed: int = 0
+    progress: Progress = field(default=silent, repr=False)
+
+    @cached_property
+    def held_out(self) -> list[CorpusItem]:
+        """Images that no part was trained on."""
+        return load_corpus(self.data, [self.holdout])
+
+    @cached_property
+    def real(self) -> torch.Tensor:
+        """Held-out pictures, twice as many as samples: one half against the other is the floor."""
+        chosen = [self.held_out[i] for i in evenly(len(self.held_out), 2 * self.samples)]
+        with self.progress("Reading held-out images", len(chosen)) as advance:
+            return torch.cat(list(self._views(chosen, advance)))
+
+    @cached_property
+    def synthetic(self) -> torch.Tensor:
+        """New radiographs from the bundle's prior, at the settings a user gets without asking."""
+        with self.progress("Generating", self.samples * DEFAULT_STEPS) as advance:
+            made = generate(
+                self.bundle,
+                self.samples,
+                seed=self.seed,
+                callback=lambda step: advance(len(step.estimate)),
+            )
+        return torch.from_numpy(np.stack([item.pixels for item in made]))[:, None]
+
+    @cached_property
+    def nets(self) -> tuple[list[FeatureExtractor], list[str]]:
+        """The bundle's encoder, a net that never saw a radiograph, and what is missing of them."""
+        return feature_nets(self.bundle)
+
+    def _views(self, items: list[CorpusItem], advance: Callable[[int], None]) -> Iterator[torch.Tensor]:
+        """Model views `(B, 1, S, S)` of whole images."""
+        for start in range(0, len(items), BATCH):
+            part = [square(item.read()) for item in items[start : start + BATCH]]
+            yield torch.cat([cut(view, whole(view.shape[-1]), self.bundle.size) for view in part])
+            advance(len(part))
+
+    def _features(self, net: FeatureExtractor, pictures: torch.Tensor) -> np.ndarray:
+        with self.progress(f"Features of {net.name}", len(pictures)) as advance:
+            return extract(net, _advancing(pictures.split(BATCH), advance))
+
+    def autoencoder(self) -> Figures:
+        """PSNR and SSIM of round trips at the model's size, full-resolution files and the others apart."""
+        items = [self.held_out[i] for i in evenly(len(self.held_out), self.limit or len(self.held_out))]
+        large = [min(item.read().shape) >= NATIVE for item in items]
+        groups = {
+            f"native_{NATIVE}": [item for item, is_large in zip(items, large, strict=True) if is_large],
+            "smaller": [item for item, is_large in zip(items, large, strict=True) if not is_large],
+        }
+
+        def round_trip(batch: torch.Tensor) -> torch.Tensor:
+            there = self.bundle.autoencoder.encode(batch.to(self.bundle.device))
+            return self.bundle.autoencoder.decode(there)
+
+        found: Figures = {"size": self.bundle.size}
+        with self.progress("Round trips", len(items)) as advance:
+            for name, group in groups.items():
+                found[name] = (
+                    evaluate_reconstruction(self._views(group, advance), round_trip) if group else None
+                )
+        return found
+
+    def segmentation(self) -> Figures:
+        """Dice of the lungs on the split's masks, as `{split: figures}`, without the images' names."""
+        rows = [row for row in list_rows(self.data) if row.get("split") == self.split and row.get("mask")]
+        if not rows:
+            raise EvaluationError(
+                f"{self.data.name}: no image of split '{self.split}' has a mask; name another split, or a "
+                "CSV with a column 'mask'."
+            )
+        rows = [rows[i] for i in evenly(len(rows), self.limit or len(rows))]
+        with tempfile.TemporaryDirectory() as temporary:
+            folders = {name: Path(temporary) / name for name in ("image", "mask")}
+            for name, folder in folders.items():
+                folder.mkdir()
+                for number, row in enumerate(rows):
+                    file = self.data.parent / row[name]
+                    (folder / f"{number}{file.suffix}").symlink_to(file.resolve())
+            with self.progress("Labelling and measuring", len(rows)) as advance:
+                report = evaluate_segmentation(
+                    folders["image"],
+                    folders["mask"],
+                    lambda path: label_file(self.bundle, path),
+                    lambda done, total: advance(1),
+                    spacing_of,
+                )
+        summary = report.to_dict()
+        means = [score.mean for score in report.scores.values()]
+        kept = {name: summary[name] for name in ("n", "dice", "hd95", "hd95_mm")}
+        below = sum(mean < FAILURE for mean in means) / len(means)
+        return {self.split: kept | {f"share_below_{FAILURE}": below, "unreadable": len(report.failed)}}
+
+    def generation(self) -> Figures:
+        """FID, KID, precision and recall of new radiographs through each net, beside the floor."""
+        if self.samples < MIN_IMAGES:
+            raise EvaluationError(f"{self.samples} samples are too few; take at least {MIN_IMAGES}.")
+        nets, missing = self.nets
+        measured = [
+            evaluate_generation(self._features(net, self.real), self._features(net, self.synthetic), net.name)
+            for net in nets
+        ]
+        return {"nets": measured, "missing_nets": missing, "settings": self._sampling()}
+
+    def likeness(self) -> Figures:
+        """Are variants of an image nearer to it than to other patients? Cosines of features, each net."""
+        items = [self.held_out[i] for i in evenly(len(self.held_out), LIKENESSES)]
+        sources, variants = [], []
+        with self.progress("Variants of held-out images", len(items)) as advance:
+            for number, item in enumerate(items):
+                like = Radiograph.read(item.path)
+                made = generate(self.bundle, 1, like, self.seed + number)[0]
+                sources.append(like.model_view(self.bundle.size).pixels)
+                variants.append(torch.from_numpy(made.pixels)[None, None])
+                advance(1)
+        patients = {row.get("id") or row["image"]: row.get("patient_id") for row in list_rows(self.data)}
+        names = [patients.get(item.key) or item.key for item in items]
+        strangers = torch.tensor([[a != b for b in names] for a in names])
+        return {
+            "n": len(items),
+            "nets": [
+                {"net": net.name}
+                | _likeness(
+                    self._features(net, torch.cat(variants)),
+                    self._features(net, torch.cat(sources)),
+                    strangers,
+                )
+                for net in self.nets[0]
+            ],
+            "settings": self._sampling(),
+        }
+
+    def memorisation(self) -> Figures:
+        """Do samples come nearer to training images than held-out images do? CLS tokens, cosine."""
+        if self.latents is None:
+            raise EvaluationError("Memorisation needs the training tokens; name the run's latents.")
+        encoder = self.nets[0][0]
+        held_out = self._features(encoder, self.real)
+        found = evaluate_memorisation(
+            self._features(encoder, self.synthetic),
+            held_out,
+            whole_view_tokens(self.latents).cls.double().numpy(),
+            percentile=max(1.0, 100 / len(held_out)),
+        )
+        return found | {"net": encoder.name, "suspects": len(found["suspects"])}
+
+    def _sampling(self) -> Figures:
+        return {
+            "seed": self.seed,
+            "steps": DEFAULT_STEPS,
+            "guidance": DEFAULT_GUIDANCE,
+            "sampler": DEFAULT_SAMPLER,
+        }
+
+
+SECTIONS: dict[str, Callable[[Measurement], Figures]] = {
+    "autoencoder": Measurement.autoencoder,
+    "segmentation": Measurement.segmentation,
+    "generation": Measurement.generation,
+    "likeness": Measurement.likeness,
+    "memorisation": Measurement.memorisation,
+}
+
+
+def measure_bundle(
+    measurement: Measurement,
+    only: list[str] | None = None,
+    figures: Figures | None = None,
+    save: Callable[[Figures], None] = lambda figures: None,
+    strict: bool = False,
+) -> Figures:
+    """Measures the sections `only` (default all) into `figures`, if those are of the same bundle.
+
+    `save` is called after each section. A section that the data do not allow is said under `skipped`, or,
+    where `strict`, refused with an EvaluationError.
+    """
+    chosen = list(SECTIONS) if only is None else only
+    if unknown := [name for name in chosen if name not in SECTIONS]:
+        raise EvaluationError(f"There is no figure '{unknown[0]}'; take some of {', '.join(SECTIONS)}.")
+    identity = measurement.bundle.id
+    found: Figures = dict(figures) if figures and figures.get("bundle") == identity else {}
+    found |= {"bundle": identity, "data": measurement.data.name, "holdout": measurement.holdout}
+    for name in chosen:
+        began = time.monotonic()
+        skipped = {n: why for n, why in found.get("skipped", {}).items() if n != name}
+        try:
+            section = SECTIONS[name](measurement)
+        except EvaluationError as error:
+            if strict:
+                raise
+            skipped[name] = str(error)
+            section = None
+        found["skipped"] = skipped
+        if section is not None:
+            found[name] = (found.get(name, {}) | section) if name == "segmentation" else section
+            found["seconds"] = found.get("seconds", {}) | {name: round(time.monotonic() - began, 1)}
+        save(found)
+    return found
+
+
+def missing_sections(figures: Figures, identity: str, split: str) -> list[str]:
+    """Sections that `figures` of the bundle `identity` does not hold yet."""
+    if figures.get("bundle") != identity:
+        return list(SECTIONS)
+    there = set(figures) | set(figures.get("skipped", {}))
+    if split not in figures.get("segmentation", {split: None}):
+        there.remove("segmentation")
+    return [name for name in SECTIONS if name not in there]
+
+
+def feature_nets(bundle: ModelBundle) -> tuple[list[FeatureExtractor], list[str]]:
+    """The bundle's encoder and, where its packages are installed, a net that never saw a radiograph."""
+
+    def cls_token(batch: torch.Tensor) -> torch.Tensor:
+        return bundle.encoder(batch.to(bundle.device)).cls
+
+    nets: list[FeatureExtractor] = [CallableFeatures("encoder-cls", cls_token)]
+    try:
+        return [*nets, EfficientNetLite0Features(bundle.device)], []
+    except EvaluationError as error:
+        return nets, [" ".join(str(error).split())]
+
+
+def list_rows(data: Path) -> list[dict[str, str]]:
+    """Rows of a CSV list; none for other kinds of data, which have no masks and patients."""
+    if data.suffix != ".csv" or not data.is_file():
+        return []
+    with open(data, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _likeness(variants: np.ndarray, sources: np.ndarray, strangers: torch.Tensor) -> Figures:
+    """`own`, `others`: mean cosine of a variant to its source and to other patients; `nearest`: share of
+    variants to which no other patient is nearer than the own source."""
+    cosines = (
+        functional.normalize(torch.from_numpy(variants)) @ functional.normalize(torch.from_numpy(sources)).mT
+    )
+    own = cosines.diagonal()
+    best_other = cosines.masked_fill(~strangers, -1).amax(1)
+    return {
+        "own": float(own.mean()),
+        "own_p5": float(own.quantile(0.05)),
+        "others": float(cosines[strangers].mean()) if strangers.any() else None,
+        "nearest": float((own > best_other).double().mean()),
+    }
+
+
+def _advancing(batches: tuple[torch.Tensor, ...], advance: Callable[[int], None]) -> Iterator[torch.Tensor]:
+    for batch in batches:
+        yield batch
+        advance(len(batch))
