@@ -7,6 +7,7 @@ travels inside the package.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -26,6 +27,7 @@ from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.models.prior import TokenPrior
 from dino_diffusion.models.readout import LungReadout
+from dino_diffusion.models.storage import MAX_SHARD, load_part, save_int8
 
 INDEX, CARD = "model_index.json", "README.md"
 PARTS = {
@@ -35,7 +37,6 @@ PARTS = {
     "prior": TokenPrior,
     "readout": LungReadout,
 }
-MAX_SHARD = "14MB"
 
 
 def default_bundle() -> Path:
@@ -126,31 +127,27 @@ class ModelBundle:
             ) from error
         parts: dict[str, Any] = {}
         for name, kind in PARTS.items():
-            if not (folder / name).is_dir():
-                raise BundleError(f"{folder}: the bundle has no folder '{name}'; copy it again, complete.")
-            try:
-                parts[name] = kind.from_pretrained(folder / name)
-            except Exception as error:
-                # Libraries raise anything here, from JSON to safetensors errors; the user needs one sentence.
-                raise BundleError(
-                    f"{folder / name}: this part cannot be read ({error}); copy the bundle again."
-                ) from error
-            parts[name] = parts[name].float()
+            parts[name] = load_part(kind, folder / name)
         bundle = cls(**parts, **settings, folder=folder)
         return bundle.to(device)
 
     def save_pretrained(
         self, folder: str | Path, card: str | None = None, dtype: torch.dtype = torch.float16
     ) -> None:
-        """Writes the bundle, weights stored as `dtype`. An existing bundle is replaced as a whole."""
+        """Writes the bundle, weights stored as `dtype` (float32, float16 or int8, see `storage`).
+
+        An existing bundle is replaced as a whole.
+        """
         folder = Path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
             draft = Path(temporary) / folder.name
             for name, part in self.parts().items():
-                before = {key: value for key, value in part.state_dict().items()}
-                part.to(dtype).save_pretrained(draft / name, max_shard_size=MAX_SHARD)  # type: ignore[operator]
-                part.float().load_state_dict(before)
+                if dtype == torch.int8:
+                    save_int8(part, draft / name)
+                else:
+                    stored: Any = copy.deepcopy(part).to(dtype)
+                    stored.save_pretrained(draft / name, max_shard_size=MAX_SHARD)
             index = {
                 "_class_name": "ModelBundle",
                 **{name: ["dino_diffusion", kind.__name__] for name, kind in PARTS.items()},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -153,24 +154,36 @@ class DinoEncoder(nn.Module):
         return cls(backbone, image_size, cls_width, patch_width, mean, std)
 
     @classmethod
+    def load_config(cls, folder: str | Path) -> dict[str, Any]:
+        """What `save_config` wrote: the backbone's configuration and this encoder's settings."""
+        settings = json.loads((Path(folder) / SETTINGS_FILE).read_text())
+        return {"backbone": AutoConfig.from_pretrained(folder), **settings}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> DinoEncoder:
+        """An encoder of that configuration, its weights not yet set."""
+        return cls(
+            AutoModel.from_config(config["backbone"]), **{n: v for n, v in config.items() if n != "backbone"}
+        )
+
+    @classmethod
     def from_pretrained(cls, folder: str | Path) -> DinoEncoder:
         """Reads what `save_pretrained` wrote."""
-        folder = Path(folder)
-        settings = json.loads((folder / SETTINGS_FILE).read_text())
         backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
-        encoder = cls(backbone, **settings)
-        tokens = {name: value.float() for name, value in load_file(folder / TOKENS_FILE).items()}
-        for prefix in ("cls_whitening", "patch_whitening"):
-            part = {n.removeprefix(f"{prefix}."): v for n, v in tokens.items() if n.startswith(prefix)}
-            getattr(encoder, prefix).load_state_dict(part)
+        encoder = cls(**cls.load_config(folder) | {"backbone": backbone})
+        tokens = {name: value.float() for name, value in load_file(Path(folder) / TOKENS_FILE).items()}
+        encoder.load_state_dict(encoder.backbone_state() | tokens)
         return encoder.eval()
 
-    def save_pretrained(self, folder: str | Path, max_shard_size: str = "14MB") -> None:
-        """A transformers folder (loadable on its own with AutoModel) plus the whitening beside it."""
+    def backbone_state(self) -> dict[str, torch.Tensor]:
+        """The backbone's share of `state_dict`."""
+        return {name: value for name, value in self.state_dict().items() if name.startswith("backbone.")}
+
+    def save_config(self, folder: str | Path) -> None:
+        """The backbone's `config.json` and this encoder's settings."""
         folder = Path(folder)
-        self.backbone.save_pretrained(folder, max_shard_size=max_shard_size)
-        whitening = {n: v.contiguous() for n, v in self.state_dict().items() if not n.startswith("backbone")}
-        save_file(whitening, folder / TOKENS_FILE)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.backbone.config.save_pretrained(folder)
         settings = {
             "image_size": self.image_size,
             "cls_width": self.cls_width,
@@ -179,6 +192,15 @@ class DinoEncoder(nn.Module):
             "std": self.std,
         }
         (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n")
+
+    def save_pretrained(self, folder: str | Path, max_shard_size: str = "14MB") -> None:
+        """A transformers folder (loadable on its own with AutoModel) plus the whitening beside it."""
+        folder = Path(folder)
+        self.save_config(folder)
+        self.backbone.save_pretrained(folder, max_shard_size=max_shard_size)
+        backbone = self.backbone_state()
+        whitening = {n: v.contiguous() for n, v in self.state_dict().items() if n not in backbone}
+        save_file(whitening, folder / TOKENS_FILE)
 
 
 def _grey_statistics(name_or_folder: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -17,10 +17,10 @@ from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder, EncoderOutput
 from dino_diffusion.models.prior import TokenPrior
 from dino_diffusion.models.readout import LungReadout
+from dino_diffusion.models.storage import load_part
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.training.latents import load_cache
 from dino_diffusion.training.provenance import provenance_of, settings_of
-from dino_diffusion.training.run import load_part
 from dino_diffusion.training.settings import DenoiserSettings
 
 PROVENANCE = "provenance.json"

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.models.readout import LungReadout
+from dino_diffusion.models.storage import load_part
 from dino_diffusion.training.autoencoder import AutoencoderPart
 from dino_diffusion.training.checkpoint import describe, record
 from dino_diffusion.training.denoiser import DenoiserPart
@@ -208,33 +208,6 @@ def fitted_autoencoder(settings: AutoencoderSettings, source: Autoencoder) -> Au
     if dropped := {name.partition(".")[0] for name in given.keys() - state.keys()} - incomplete:
         log.warning("the recipe has no place for the bundle's %s", ", ".join(sorted(dropped)))
     return module
-
-
-def load_part(kind: type[Model], folder: Path) -> Model:
-    """A part in float32 from its folder. Raises ConfigurationError if it is not there or cannot be read."""
-    if not folder.is_dir():
-        raise ConfigurationError(
-            f"{folder}: the {_name(kind)} is not there; train it first or correct the path."
-        )
-    try:
-        model: nn.Module = kind.from_pretrained(folder)
-    except Exception as error:
-        # Libraries raise anything here, from JSON to safetensors errors; the user needs one sentence.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigurationError(
-            f"{folder}: the {_name(kind)} there cannot be read ({reason}); copy or train it again."
-        ) from error
-    return model.float()  # type: ignore[return-value]
-
-
-def _name(kind: type) -> str:
-    names = {
-        DinoEncoder: "encoder",
-        Autoencoder: "autoencoder",
-        Denoiser: "denoiser",
-        LungReadout: "readout",
-    }
-    return names[kind]
 
 
 TRAINERS: dict[str, tuple[type, Any]] = {

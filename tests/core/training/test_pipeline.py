@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from dino_diffusion.errors import ConfigurationError
+from dino_diffusion.errors import BundleError, ConfigurationError
 from dino_diffusion.models import Autoencoder, Denoiser, DinoEncoder
 from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.training.autoencoder import AutoencoderPart
@@ -157,7 +157,7 @@ def test_bundles_that_do_not_fit_are_refused(trained: dict[str, Any], tmp_path: 
         train_part("denoiser", "smoke/denoiser", trained["bundle"], common | more, quiet=True)
     (tmp_path / "broken" / "autoencoder").mkdir(parents=True)
     (tmp_path / "broken" / "autoencoder" / "config.json").write_text("{}")
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(BundleError, match="cannot be read"):
         train_part("autoencoder", "smoke/autoencoder", tmp_path / "broken", common, quiet=True)
 
 
