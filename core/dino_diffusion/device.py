@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -27,6 +28,13 @@ def choose_device(name: str | None = None) -> torch.device:
             f"Device '{name}' is not usable here; use one of {', '.join(known)}."
         ) from error
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's model, or the CPU's with the number of threads: what rounding depends on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
 @contextlib.contextmanager

@@ -47,6 +47,8 @@ app.command()(train.train)
 app.command()(info.info)
 app.command()(samples.samples)
 app.command()(release.assemble)
+app.command()(release.card)
+app.command()(release.install_bundle)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from dino_diffusion.radiograph import Radiograph
 
 SHEET_ENDING = "_sheet.png"
+ON_THE_SHEET = 36
+AT_ONCE = 8
+"""Pictures that are made before they are written: what is done survives an interruption, and memory is bounded."""
 
 
 def generate(
@@ -51,11 +55,13 @@ def generate(
         original = _read(like)
         loaded = load_bundle(bundle, device, console)
         started = time.perf_counter()
-        made = sample(loaded, console, count, original, seed, steps, guidance)
-        seconds = time.perf_counter() - started
         prefix = f"{output_names([like])[0] if like else 'generated'}_s{seed}"
-        images = [write_synthetic(item, output / f"{prefix}_{k}.png") for k, item in enumerate(made)]
-        sheet = _contact_sheet(made, original, output / f"{prefix}{SHEET_ENDING}")
+        images, shown = [], []
+        for k, item in enumerate(sample(loaded, console, count, original, seed, steps, guidance)):
+            images.append(write_synthetic(item, output / f"{prefix}_{k}.png"))
+            shown += [item] * (k < ON_THE_SHEET)
+        seconds = time.perf_counter() - started
+        sheet = _contact_sheet(shown, original, output / f"{prefix}{SHEET_ENDING}")
         document |= {
             "bundle": loaded.id,
             "device": str(loaded.device),
@@ -76,17 +82,25 @@ def sample(
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
-) -> list[Synthetic]:
-    """`generate` of the library under a progress bar; None takes the library's default."""
+) -> Iterator[Synthetic]:
+    """`generate` of the library under a progress bar, a few at a time; None takes the library's default."""
     from dino_diffusion.generation import variants
 
     steps = variants.DEFAULT_STEPS if steps is None else steps
     guidance = variants.DEFAULT_GUIDANCE if guidance is None else guidance
     with console.progress("Generating", count * steps) as advance:
         # A step counts once an image: the library may split the batch when memory is short.
-        return variants.generate(
-            bundle, count, like, seed, steps, guidance, callback=lambda step: advance(len(step.estimate))
-        )
+        for first in range(0, count, AT_ONCE):
+            yield from variants.generate(
+                bundle,
+                min(AT_ONCE, count - first),
+                like,
+                seed,
+                steps,
+                guidance,
+                callback=lambda step: advance(len(step.estimate)),
+                first=first,
+            )
 
 
 def write_synthetic(item: Synthetic, path: Path) -> dict[str, Any]:
@@ -115,12 +129,11 @@ def _read(like: Path | None) -> Radiograph | None:
 
 
 def _contact_sheet(made: list[Synthetic], original: Radiograph | None, path: Path) -> Path:
-    """The first 36 pictures, the original before them."""
+    """The pictures, the original before them."""
     from dino_diffusion.pictures import contact_sheet, save_png
 
-    shown = made[:36]
-    pictures = [item.pixels for item in shown]
-    captions = [f"synthetic {item.recipe.parameters['index']}" for item in shown]
+    pictures = [item.pixels for item in made]
+    captions = [f"synthetic {item.recipe.parameters['index']}" for item in made]
     if original is not None:
         pictures, captions = [original.pixels, *pictures], ["original", *captions]
     return save_png(contact_sheet(pictures, captions, title="Synthetic, made by dino-diffusion"), path)

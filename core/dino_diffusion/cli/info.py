@@ -29,12 +29,14 @@ def info(
     console = Output(quiet, json)
     with console.document() as document:
         loaded = load_bundle(bundle, device, console)
+        from dino_diffusion.device import device_name
+
         document |= {
             "version": __version__,
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in PACKAGES},
             "device": str(loaded.device),
-            "device_name": _device_name(loaded),
+            "device_name": device_name(loaded.device),
             "bundle": _contents(loaded),
         }
         report = document
@@ -95,11 +97,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _device_name(bundle: ModelBundle) -> str:
-    import torch
-
-    if bundle.device.type == "cuda":
-        return torch.cuda.get_device_name(bundle.device)
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

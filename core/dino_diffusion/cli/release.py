@@ -1,4 +1,4 @@
-"""From trained parts to a shipped bundle: `assemble`, `evaluate bundle`, `card`, `install`."""
+"""From trained parts to a shipped bundle: `assemble`, `evaluate bundle`, `card`, `install-bundle`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from dino_diffusion.cli import options
-from dino_diffusion.cli.console import Output, hush_libraries
+from dino_diffusion.cli.console import Output, complain, hush_libraries
 from dino_diffusion.cli.evaluate import describe
+from dino_diffusion.cli.generate import sample
 from dino_diffusion.cli.loading import load_bundle
 from dino_diffusion.errors import ConfigurationError
 
@@ -153,3 +154,68 @@ def write_json(document: dict[str, Any], path: Path) -> None:
 
     with atomic_path(path) as temporary:
         temporary.write_text(json_text.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def card(
+    figures: Annotated[Path, typer.Option(metavar="FILE", help="figures.json of `evaluate bundle`.")],
+    bundle: Annotated[
+        Path, typer.Option(metavar="DIR", help="The bundle's folder, in which the card appears.")
+    ],
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A known fault to add; again for more.", show_default="none"),
+    ] = None,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a bundle's model card, its figures and a picture of its first sixteen samples into its folder."""
+    console = Output(quiet)
+    measured = read_json(figures)
+    loaded = load_bundle(str(bundle), device, console)
+    if measured.get("bundle") != loaded.id:
+        raise ConfigurationError(
+            f"{figures}: these are figures of bundle {measured.get('bundle')}, {bundle} is {loaded.id}; "
+            "measure it with evaluate bundle."
+        )
+    from dino_diffusion.evaluation.card import SAMPLES_PICTURE, SHOWN, write_card
+    from dino_diffusion.evaluation.install import FIGURES
+    from dino_diffusion.files.atomic import atomic_path
+    from dino_diffusion.models.bundle import CARD
+    from dino_diffusion.pictures import contact_sheet, save_png
+    from dino_diffusion.training.assemble import PROVENANCE
+
+    notes = bundle / PROVENANCE
+    text = write_card(measured, read_json(notes) if notes.exists() else {}, tuple(fault or ()))
+    made = sample(loaded, console, SHOWN)
+    captions = [f"seed 0, {k}" for k in range(SHOWN)]
+    sheet = contact_sheet([item.pixels for item in made], captions, tile=192, title="Synthetic, none picked")
+    save_png(sheet, bundle / SAMPLES_PICTURE)
+    write_json(measured, bundle / FIGURES)
+    with atomic_path(bundle / CARD) as temporary:
+        temporary.write_text(text)
+    console.say(str(bundle / CARD))
+
+
+def install_bundle(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, with figures and card.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Install it even if its figures are worse.")] = False,
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to.", show_default="the package's default bundle"),
+    ] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a bundle the default one, unless its dev Dice or its KID is worse than the installed one's."""
+    console = Output(quiet)
+    with console.progress("Comparing the bundles"):
+        hush_libraries()
+        from dino_diffusion.evaluation.install import install_bundle as install
+        from dino_diffusion.models.bundle import default_bundle
+
+        target = into or default_bundle()
+        objections = install(bundle, target, force)
+    for objection in objections:
+        complain(f"Installed although {objection}.")
+    console.say(f"installed: {target}")

@@ -16,7 +16,8 @@ MARK = "synthetic: made by dino-diffusion"
 class Recipe:
     """`operation` and its `parameters`, the `bundle` by its id, `inputs` by the hash of their files.
 
-    Replayed on the same device it gives the same pixels. It never holds a path or a patient's name.
+    Replayed (`variants.replay`) on the same `device` it gives the same pixels. It never holds a path or a
+    patient's name.
     """
 
     operation: str
@@ -25,6 +26,7 @@ class Recipe:
     inputs: dict[str, str] = field(default_factory=dict)
     version: str = __version__
     synthetic: str = MARK
+    device: str = ""
 
     def to_json(self) -> str:
         """One JSON document."""
@@ -34,7 +36,10 @@ class Recipe:
     def from_json(cls, text: str) -> Recipe:
         """Reads `to_json`. Raises ConfigurationError for anything else."""
         try:
-            return cls(**json.loads(text))
+            recipe = cls(**json.loads(text))
+            if not isinstance(recipe.parameters, dict) or not isinstance(recipe.inputs, dict):
+                raise TypeError("parameters and inputs must be objects")
+            return recipe
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"This is no recipe of dino-diffusion ({error}); pass the .recipe.json."

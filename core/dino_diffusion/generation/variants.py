@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from dino_diffusion.device import in_batches, inference
+from dino_diffusion.device import device_name, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.models import Condition, EncoderOutput, Frame, ModelBundle
@@ -18,6 +18,10 @@ from dino_diffusion.sampling import SAMPLERS, SamplingStep, guided, initial_nois
 DEFAULT_STEPS, DEFAULT_GUIDANCE, DEFAULT_SAMPLER = 16, 2.0, "dpmpp_2m"
 GUIDANCE_INTERVAL = (0.1, 0.9)
 """Guidance at the ends of the path costs diversity (noise) and detail (clean) and gains nothing."""
+
+OPERATION = "generate"
+BATCH_ON_GPU = 8
+"""A CPU gains nothing from a larger batch than one, and needs less memory without it."""
 
 
 @dataclass(frozen=True)
@@ -38,47 +42,106 @@ def generate(
     guidance: float = DEFAULT_GUIDANCE,
     sampler: str = DEFAULT_SAMPLER,
     callback: Callable[[SamplingStep], bool | None] | None = None,
+    first: int = 0,
+    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
 ) -> list[Synthetic]:
     """`count` radiographs: variants that share the embedding of `like`, or new ones from the prior.
 
-    Image k of a seed is the same whatever `count` is. Raises ConfigurationError for impossible settings
-    and Cancelled when the callback says so.
+    They are images `first`, `first + 1`, ... of the seed; image k is the same whatever `first` and `count`
+    are: on a CPU to the bit, on a GPU to the rounding of another batch size. `guidance_interval`: the flow
+    times, both included, between which `guidance` acts. The callback sees the steps of one batch after the
+    other. Raises ConfigurationError for impossible settings and Cancelled when the callback says so.
     """
-    if count < 1 or sampler not in SAMPLERS or not 0 <= guidance <= 20:
+    if count < 1 or first < 0 or sampler not in SAMPLERS or not 0 <= guidance <= 20:
         raise ConfigurationError(
-            f"Cannot generate {count} images with sampler '{sampler}' and guidance {guidance}: ask for at "
-            f"least one image, a sampler out of {', '.join(SAMPLERS)}, and a guidance from 0 to 20."
+            f"Cannot generate {count} images from number {first} on with sampler '{sampler}' and guidance "
+            f"{guidance}: ask for at least one image, counted from 0, a sampler out of "
+            f"{', '.join(SAMPLERS)}, and a guidance from 0 to 20."
         )
-    generators = [torch.Generator().manual_seed(seed * 1_000_003 + k) for k in range(count)]
-    with inference(bundle.device):
-        if like is None:
-            drawn = [bundle.prior.sample(1, generator) for generator in generators]
-            encoded = EncoderOutput(torch.cat([d.cls for d in drawn]), torch.cat([d.patches for d in drawn]))
-        else:
-            one = bundle.encoder(like.model_view(bundle.size).pixels.to(bundle.device))
-            encoded = EncoderOutput(one.cls.expand(count, -1), one.patches.expand(count, -1, -1, -1))
-        noise = torch.cat([initial_noise((1, *bundle.latent_shape), g, bundle.device) for g in generators])
-        times = time_grid(steps, bundle.time_shift)
-
-        def work(start: int, stop: int) -> torch.Tensor:
-            frames = torch.tensor([Frame(size=bundle.size).numbers()] * (stop - start), device=bundle.device)
-            part = EncoderOutput(encoded.cls[start:stop], encoded.patches[start:stop])
-            velocity = guided(
-                bundle.denoiser,
-                bundle.denoiser.condition(part, frames),
-                bundle.denoiser.unconditional(frames),
-                guidance,
-                interval=GUIDANCE_INTERVAL,
-                concatenate=Condition.cat,
-            )
-            return bundle.autoencoder.decode(
-                SAMPLERS[sampler](velocity, noise[start:stop], times, callback)
-            ).cpu()
-
-        pictures = torch.cat(in_batches(count, work))[:, 0].float().numpy()
-    parameters = {"seed": seed, "steps": steps, "guidance": guidance, "sampler": sampler}
+    settings = {
+        "seed": seed,
+        "steps": steps,
+        "guidance": guidance,
+        "guidance_interval": list(guidance_interval),
+        "sampler": sampler,
+    }
+    times = time_grid(steps, bundle.time_shift)
     inputs = {"like": like.source.sha256} if like is not None else {}
-    return [
-        Synthetic(picture, Recipe("generate", bundle.id, parameters | {"index": index}, inputs))
-        for index, picture in enumerate(pictures)
-    ]
+    device = device_name(bundle.device)
+
+    def work(start: int, stop: int) -> list[Synthetic]:
+        indices = range(first + start, first + stop)
+        generators = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
+        encoded = _repeated(embedding, len(indices)) if embedding else _drawn(bundle, generators)
+        noise = torch.cat([initial_noise((1, *bundle.latent_shape), g, bundle.device) for g in generators])
+        frames = torch.tensor([Frame(size=bundle.size).numbers()] * len(indices), device=bundle.device)
+        velocity = guided(
+            bundle.denoiser,
+            bundle.denoiser.condition(encoded, frames),
+            bundle.denoiser.unconditional(frames),
+            guidance,
+            interval=guidance_interval,
+            concatenate=Condition.cat,
+        )
+        latents = SAMPLERS[sampler](velocity, noise, times, callback)
+        pictures = bundle.autoencoder.decode(latents)[:, 0].float().cpu().numpy()
+        # A batch of another size rounds otherwise: to replay a picture means to compute its batch again.
+        batch = [indices.start, indices.stop]
+        return [
+            Synthetic(
+                picture,
+                Recipe(
+                    OPERATION, bundle.id, settings | {"index": index, "batch": batch}, inputs, device=device
+                ),
+            )
+            for index, picture in zip(indices, pictures, strict=True)
+        ]
+
+    with inference(bundle.device):
+        embedding = like and bundle.encoder(like.model_view(bundle.size).pixels.to(bundle.device))
+        batches = in_batches(count, work, most=1 if bundle.device.type == "cpu" else BATCH_ON_GPU)
+    return [made for batch in batches for made in batch]
+
+
+def replay(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Radiograph] | None = None) -> Synthetic:
+    """The picture that `recipe` describes: on the device that made it, the same pixels.
+
+    `inputs`: the radiographs by the names that the recipe gives them (`like`). Raises ConfigurationError
+    for another bundle or other inputs than those of the recipe, and for a recipe that is incomplete.
+    """
+    given = {name: radiograph.source.sha256 for name, radiograph in (inputs or {}).items()}
+    if recipe.operation != OPERATION:
+        raise ConfigurationError(f"The recipe is of '{recipe.operation}'; replay one of '{OPERATION}' here.")
+    if recipe.bundle != bundle.id:
+        raise ConfigurationError(
+            f"The recipe is of bundle {recipe.bundle}, this one is {bundle.id}; load the recipe's bundle."
+        )
+    if recipe.inputs != given:
+        wanted = ", ".join(f"{name} with SHA-256 {value[:12]}..." for name, value in recipe.inputs.items())
+        raise ConfigurationError(
+            f"The recipe's inputs are not those given; pass the very files it was made from: {wanted or 'none'}."
+        )
+    try:
+        settings = dict(recipe.parameters)
+        index, (start, stop) = settings.pop("index"), settings.pop("batch")
+        settings["guidance_interval"] = tuple(settings["guidance_interval"])
+        if not start <= index < stop <= start + BATCH_ON_GPU:
+            raise ValueError(f"no image {index} in a batch from {start} to {stop}")
+        made = generate(bundle, stop - start, (inputs or {}).get("like"), first=start, **settings)
+        return made[index - start]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ConfigurationError(
+            f"The recipe is incomplete or of another version, {recipe.version} ({error}); "
+            "take it from the picture's metadata or its .recipe.json as they were written."
+        ) from error
+
+
+def _repeated(one: EncoderOutput, count: int) -> EncoderOutput:
+    """The tokens of one picture for a batch of `count`."""
+    return EncoderOutput(one.cls.expand(count, -1), one.patches.expand(count, -1, -1, -1))
+
+
+def _drawn(bundle: ModelBundle, generators: list[torch.Generator]) -> EncoderOutput:
+    """Tokens from the prior, one picture a generator."""
+    drawn = [bundle.prior.sample(1, generator) for generator in generators]
+    return EncoderOutput(torch.cat([d.cls for d in drawn]), torch.cat([d.patches for d in drawn]))

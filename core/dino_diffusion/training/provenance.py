@@ -58,8 +58,9 @@ def sources_of(data: dict[str, Any]) -> dict[str, Any] | None:
         return None
     licences = _licences(Path(data["path"]))
     counts = Counter(item.source for item in items)
+    most = data.get("most_prepared") or len(items)
     return {
-        source: {"images": count, "licences": sorted(licences.get(source, set()))}
+        source: {"images": min(count, most), "licences": sorted(licences.get(source, set()))}
         for source, count in sorted(counts.items())
     }
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 
+from dino_diffusion.cli.generate import AT_ONCE
 from dino_diffusion.generation import variants
 from dino_diffusion.generation.recipe import Recipe
+from dino_diffusion.models import ModelBundle
+from dino_diffusion.pictures import to_uint8
 from dino_diffusion.radiograph import Radiograph
+from tests.tiny import smooth_picture
 
 Command = Callable
 FAST = ("--steps", 2)
@@ -76,6 +81,42 @@ def test_json(command: Command, bundle_folder: Path, tmp_path: Path) -> None:
     )
     assert document["images"][0]["guidance"] == 1.5
     assert Path(document["contact_sheet"]).is_file()
+
+
+def test_what_is_made_before_an_interruption_is_kept_whole(
+    command: Command, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = variants.generate
+
+    def interrupted(*arguments: Any, first: int = 0, **settings: Any) -> list[variants.Synthetic]:
+        if first > 0:
+            raise KeyboardInterrupt
+        return honest(*arguments, first=first, **settings)
+
+    monkeypatch.setattr(variants, "generate", interrupted)
+    done = command("generate", "-n", 20, "--steps", 1, "-o", tmp_path, "--bundle", bundle_folder)
+    assert done.exit_code == 130
+    assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.recipe.json"))) == AT_ONCE
+    assert len(list(tmp_path.iterdir())) == 2 * AT_ONCE
+
+
+def test_a_written_recipe_replays_the_written_picture(
+    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path
+) -> None:
+    """A 16-bit original that is no square; the recipe is read from the picture's own metadata."""
+    original = radiographs / "deep.png"
+    Image.fromarray((smooth_picture(5, 90, 60) * 65535).clip(0, 65535).astype(np.uint16)).save(original)
+    command(
+        "generate", "--like", original, "-n", 10, "--bundle", bundle_folder, "-o", tmp_path / "out", *FAST
+    )
+    written = Radiograph.read(tmp_path / "out" / "deep_s0_9.png")
+    assert written.source.synthetic is not None
+    recipe = Recipe(**written.source.synthetic)
+    again = variants.replay(
+        recipe, ModelBundle.from_pretrained(bundle_folder), {"like": Radiograph.read(original)}
+    )
+    assert written.shape == again.pixels.shape
+    assert np.array_equal(written.stored, to_uint8(again.pixels))
 
 
 def test_help_tells_the_librarys_own_defaults(command: Command) -> None:
