@@ -91,7 +91,7 @@ def test_an_earlier_bundle_is_replaced_and_anything_else_is_left(runs: Path, tmp
 
 def test_what_does_not_fit_is_said(runs: Path, tmp_path: Path) -> None:
     parts, latents = parts_of(runs), runs / "denoiser" / "latents"
-    with pytest.raises(ConfigurationError, match="the readout is not there"):
+    with pytest.raises(BundleError, match="not there"):
         assemble(parts | {"readout": tmp_path / "none"}, latents, tmp_path / "bundle")
     with pytest.raises(ConfigurationError, match="no prepared views"):
         assemble(parts, tmp_path, tmp_path / "bundle")
