@@ -69,13 +69,24 @@ class SquareView:
     def to_model(self, pixels: np.ndarray) -> torch.Tensor:
         """`(H, W)` float to `(1, 1, size, size)`: padded with 0 (air), antialiased when shrinking."""
         picture = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))[None, None]
-        return resize(functional.pad(picture, self.pads), self.size)
+        left, right, top, bottom = self.pads
+        # One axis at a time, the long one first: the padded square of a long strip might not fit in memory.
+        if self.height >= self.width:
+            lines = _resize(picture, (self.size, self.width))
+            return _resize(functional.pad(lines, (left, right)), (self.size, self.size))
+        lines = _resize(picture, (self.height, self.size))
+        return _resize(functional.pad(lines, (0, 0, top, bottom)), (self.size, self.size))
 
     def to_source(self, maps: torch.Tensor) -> torch.Tensor:
         """`(B, C, h, w)` maps over the square, any resolution, to `(B, C, H, W)` on the source grid."""
-        square = resize(maps, self.side)
         left, _, top, _ = self.pads
-        return square[..., top : top + self.height, left : left + self.width]
+        height, width = maps.shape[-2:]
+        # The padded axis first, so that nothing larger than the result is ever held.
+        if self.height >= self.width:
+            lines = _resize(maps, (height, self.side))[..., left : left + self.width]
+            return _resize(lines, (self.side, self.width))
+        lines = _resize(maps, (self.side, width))[..., top : top + self.height, :]
+        return _resize(lines, (self.height, self.side))
 
 
 @dataclass(frozen=True)
@@ -110,8 +121,10 @@ class ModelView:
 
 def resize(maps: torch.Tensor, size: int) -> torch.Tensor:
     """`(B, C, h, w)` to `(B, C, size, size)`: bilinear, antialiased, pixel centres aligned."""
-    if tuple(maps.shape[-2:]) == (size, size):
+    return _resize(maps, (size, size))
+
+
+def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    if tuple(maps.shape[-2:]) == size:
         return maps
-    return functional.interpolate(
-        maps, size=(size, size), mode="bilinear", antialias=True, align_corners=False
-    )
+    return functional.interpolate(maps, size=size, mode="bilinear", antialias=True, align_corners=False)

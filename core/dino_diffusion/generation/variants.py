@@ -117,9 +117,10 @@ def replay(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Radiograph]
             f"The recipe is of bundle {recipe.bundle}, this one is {bundle.id}; load the recipe's bundle."
         )
     if recipe.inputs != given:
-        wanted = ", ".join(f"{name} of SHA-256 {value[:12]}..." for name, value in recipe.inputs.items())
+        hashes = [f"{name} of SHA-256 {value[:12]}..." for name, value in recipe.inputs.items()]
+        wanted = ", ".join(hashes) or "none"
         raise ConfigurationError(
-            f"The inputs are not those of the recipe; pass the very files it was made from: {wanted or 'none'}."
+            f"The inputs are not those of the recipe; pass the very files it was made from: {wanted}."
         )
     try:
         settings = dict(recipe.parameters)

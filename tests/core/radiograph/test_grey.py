@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from dino_diffusion.errors import RadiographError
 from dino_diffusion.files.grey import LinearGrey, TableGrey
 from dino_diffusion.files.grid import Grid
 from dino_diffusion.radiograph import Radiograph
-from dino_diffusion.view import GreyScale
+from dino_diffusion.view import GreyScale, SquareView, resize
 
 from .phantom import chest, dicom, lungs
 
@@ -100,6 +103,42 @@ def test_a_mask_keeps_its_place_through_the_view() -> None:
         1,
     )
     assert view.to_source(torch.rand(2, 3, 32, 32)).shape == (2, 3, 500, 300)
+
+
+@pytest.mark.parametrize("shape", [(90, 70), (70, 90), (300, 17), (16, 16)])
+def test_the_view_is_that_of_the_padded_square(shape: tuple[int, int]) -> None:
+    """The square itself is never made; what comes out is as if it had been."""
+    picture, square = chest(*shape) / np.float32(4096), SquareView(*shape, 64)
+    padded = functional.pad(torch.from_numpy(picture)[None, None], square.pads)
+    assert torch.allclose(square.to_model(picture), resize(padded, 64), atol=1e-6)
+    maps = torch.rand(1, 2, 32, 32)
+    left, _, top, _ = square.pads
+    whole = resize(maps, square.side)
+    expected = whole[..., top : top + shape[0], left : left + shape[1]]
+    assert torch.allclose(square.to_source(maps), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(12_000, 16), (16, 12_000)])
+def test_a_long_strip_needs_no_square_of_its_length(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = 0
+
+    def noting(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def wrapped(*arguments: Any, **options: Any) -> torch.Tensor:
+            nonlocal largest
+            made = function(*arguments, **options)
+            largest = max(largest, made.numel())
+            return made
+
+        return wrapped
+
+    for name in ("pad", "interpolate"):
+        monkeypatch.setattr(functional, name, noting(getattr(functional, name)))
+    view = Radiograph.from_array(chest(*shape)).model_view(256)
+    assert view.pixels.shape == (1, 1, 256, 256)
+    assert view.to_source(view.pixels).shape == (1, 1, *shape)
+    assert largest <= 256 * 12_000
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (1, 4, 6), (4, 1, 6), (4, 6, 1), (1, 1, 4, 6)])
