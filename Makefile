@@ -1,5 +1,6 @@
 # make demo    sets up .venv and runs the program on the sample radiographs
 # make test    sets up .venv, checks style and types, runs the tests
+# make bundle  trains, measures and describes a model bundle (docs/training.md)
 # TORCH=cpu|cuda chooses the build of PyTorch (without it: the GPU build where a GPU is found)
 
 TORCH ?= auto
@@ -7,6 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 OUT := out
 SAMPLES := core/dino_diffusion/samples
+DINO_DIFFUSION := $(VENV)/bin/dino-diffusion
 # One stamp a choice of TORCH; it holds until pyproject.toml, constraints.txt or the choice changes.
 STAMP := $(VENV)/.installed-$(TORCH)
 
@@ -20,13 +22,17 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check lint clean
+.PHONY: help setup demo test check lint clean bundle install-bundle
 
 help:
 	@echo "make demo    label the sample radiographs and generate new ones, into $(OUT)/"
 	@echo "make test    style, types and tests"
 	@echo "make check   the slower tests"
 	@echo "make lint    style and types alone"
+	@echo "make bundle DATA=list.csv SCALE=cpu|gpu|smoke BUNDLE=runs/bundle"
+	@echo "             train, assemble, measure and describe a model; what is finished is skipped"
+	@echo "make install-bundle BUNDLE=runs/bundle"
+	@echo "             make it the default one unless its figures are worse (FORCE=1: even then)"
 	@echo "make setup   only install, into $(VENV)/"
 	@echo "make clean   remove $(VENV)/, $(OUT)/ and caches"
 	@echo "TORCH=cpu or TORCH=cuda chooses the build of PyTorch, PYTHON=... the Python to start from"
@@ -34,8 +40,8 @@ help:
 setup: $(STAMP)
 
 demo: $(STAMP)
-	$(VENV)/bin/dino-diffusion segment $(SAMPLES) -o $(OUT)/segment --overlay
-	$(VENV)/bin/dino-diffusion generate -n 4 -o $(OUT)/generate
+	$(DINO_DIFFUSION) segment $(SAMPLES) -o $(OUT)/segment --overlay
+	$(DINO_DIFFUSION) generate -n 4 -o $(OUT)/generate
 	@echo
 	@echo "Labelmaps and overlays: $(abspath $(OUT))/segment"
 	@echo "Generated radiographs:  $(abspath $(OUT))/generate"
@@ -49,6 +55,65 @@ check: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
+
+# Training: SCALE chooses the recipes, RUNS holds a folder a part, and a part whose folder has .trained is done.
+# Prerequisites behind | only have to be there: a decoder that learns further needs no new denoiser.
+SCALE ?= cpu
+RUNS ?= runs
+BUNDLE ?= $(RUNS)/bundle
+# Where encoder.toml names no backbone of yours: a folder or a Hugging Face name.
+BACKBONE ?=
+# Any settings of all four parts, such as SET="--set run.minutes=10".
+SET ?=
+ifeq ($(SCALE),smoke)
+DATA ?= $(RUNS)/smoke-data/pictures
+BACKBONE := $(or $(BACKBONE),$(RUNS)/smoke-data/backbone)
+DRAWN := $(RUNS)/smoke-data/.drawn
+# The drawn pictures belong to no split.
+MEASURE ?= --holdout "" --limit 4 --samples 10
+else
+DATA ?= ../shared/data/cxr/metadata.csv
+MEASURE ?= --samples 200
+endif
+RUN := $(RUNS)/$(SCALE)
+TRAINED := $(foreach part,encoder autoencoder denoiser readout,$(RUN)-$(part)/.trained)
+TRAIN = $(DINO_DIFFUSION) train $(1) $(SCALE)/$(1) --set run.folder=$(@D) --set data.path=$(DATA) $(SET)
+PARTS = --set encoder=$(RUN)-encoder/weights --set autoencoder=$(RUN)-autoencoder/weights
+
+bundle: $(BUNDLE)/README.md
+
+install-bundle: $(STAMP)
+	$(DINO_DIFFUSION) install-bundle $(BUNDLE) $(if $(filter 1,$(FORCE)),--force)
+	$(DINO_DIFFUSION) samples -o $(SAMPLES)
+
+$(RUN)-encoder/.trained: | $(STAMP) $(DRAWN)
+	$(call TRAIN,encoder) $(if $(BACKBONE),--set backbone=$(BACKBONE))
+	@touch $@
+
+$(RUN)-autoencoder/.trained: | $(STAMP) $(DRAWN)
+	$(call TRAIN,autoencoder)
+	@touch $@
+
+$(RUN)-denoiser/.trained: | $(RUN)-encoder/.trained $(RUN)-autoencoder/.trained
+	$(call TRAIN,denoiser) $(PARTS)
+	@touch $@
+
+$(RUN)-readout/.trained: | $(RUN)-denoiser/.trained
+	$(call TRAIN,readout) $(PARTS) --set denoiser=$(RUN)-denoiser/weights
+	@touch $@
+
+$(BUNDLE)/model_index.json: $(TRAINED)
+	$(DINO_DIFFUSION) assemble $(foreach part,encoder autoencoder denoiser readout,--$(part) $(RUN)-$(part)) \
+	    --latents $(RUN)-denoiser/latents -o $(BUNDLE)
+
+$(BUNDLE)/README.md: $(BUNDLE)/model_index.json
+	$(DINO_DIFFUSION) evaluate bundle --bundle $(BUNDLE) --data $(DATA) --latents $(RUN)-denoiser/latents \
+	    $(MEASURE) --missing -o $(BUNDLE).figures.json
+	$(DINO_DIFFUSION) card --bundle $(BUNDLE) --figures $(BUNDLE).figures.json
+
+$(RUNS)/smoke-data/.drawn: | $(STAMP)
+	$(PY) scripts/draw_smoke_data.py $(@D)
+	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt scripts/install_torch.py
 	@python="$$(sh scripts/find_python.sh)" || exit 1; \
