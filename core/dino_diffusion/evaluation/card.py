@@ -184,7 +184,7 @@ def known_faults(figures: Note, provenance: Note) -> list[str]:
         *faults,
         "Trained on frontal radiographs, nearly all of adults: expect little on children or lateral views.",
         "It labels lung fields as they are seen on a frontal film, not lobes; lung behind the heart and "
-        "below the dome is left out, as in the masks it was measured on.",
+        "the domes of the diaphragm is left out, as in the masks it was measured on.",
         "Letters, tubes and wires in synthetic images are inventions, often garbled.",
     ]
 

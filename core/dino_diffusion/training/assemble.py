@@ -57,6 +57,7 @@ def assemble(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         draft = Path(temporary) / target.name
         bundle.save_pretrained(draft)
+        forget_folders(draft)
         notes = {"bundle": bundle.id, "parts": {n: provenance_of(f) for n, f in weights.items()}}
         notes["prior"] = {"components": bundle.prior.config.components}
         (draft / PROVENANCE).write_text(json.dumps(notes, indent=1) + "\n")
@@ -64,6 +65,14 @@ def assemble(
             target.rename(Path(temporary) / "before")
         shutil.move(draft, target)
     return ModelBundle.from_pretrained(target)
+
+
+def forget_folders(bundle: Path) -> None:
+    """diffusers and transformers note in a config where they read a model: a path of this machine."""
+    for path in bundle.rglob("config.json"):
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def weights_folder(folder: Path) -> Path:
