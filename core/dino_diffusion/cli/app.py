@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -68,4 +70,7 @@ def root(
 
 def main() -> None:
     """`dino-diffusion`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a letter of a file's name must not end a batch.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="dino-diffusion")

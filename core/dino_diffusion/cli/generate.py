@@ -14,7 +14,6 @@ from dino_diffusion.cli import options
 from dino_diffusion.cli.console import Output
 from dino_diffusion.cli.loading import load_bundle
 from dino_diffusion.cli.segment import check_folder
-from dino_diffusion.errors import RadiographError
 
 if TYPE_CHECKING:
     from dino_diffusion.generation.variants import Synthetic
@@ -121,8 +120,6 @@ def write_synthetic(item: Synthetic, path: Path) -> dict[str, Any]:
 def _read(like: Path | None) -> Radiograph | None:
     if like is None:
         return None
-    if like.is_dir():
-        raise RadiographError(f"{like}: is a folder; name one radiograph with --like.")
     from dino_diffusion.radiograph import Radiograph
 
     return Radiograph.read(like)

@@ -51,7 +51,7 @@ def segment(
     failed: list[dict[str, str]] = []
     with console.document() as document:
         check_folder(output)
-        paths = list_inputs(inputs)
+        paths = list_inputs(inputs, results=output)
         loaded = load_bundle(bundle, device, console)
         job = Job(
             loaded, output, format.value if format else None, overlay, frozenset(p.resolve() for p in paths)
@@ -66,8 +66,9 @@ def segment(
                     )
                 except DinoDiffusionError as error:
                     failed.append({"input": str(path), "error": sentence(error)})
-                except (RuntimeError, ValueError, MemoryError) as error:
-                    # One odd file must not end a night's batch; its name and the cause are kept.
+                except Exception as error:
+                    # One odd file must not end a night's batch, whatever a library makes of it; its name and
+                    # the cause are kept.
                     failed.append({"input": str(path), "error": _unforeseen(path, error)})
                 advance(1)
         document |= {"bundle": loaded.id, "device": str(loaded.device), "results": results, "failed": failed}
@@ -105,7 +106,7 @@ class Job:
         times.append(time.perf_counter())
         target = self._free(labelmap_path(radiograph.source, self.folder, self.format, name))
         picture = self._free(self.folder / f"{overlay_name}.png") if self.overlay else None
-        write_labelmap(found.labelmap, target, self.format)
+        target = write_labelmap(found.labelmap, target, self.format)
         if picture:
             save_png(overlay(radiograph.pixels, found.labelmap.labels), picture)
         times.append(time.perf_counter())
@@ -132,7 +133,7 @@ class Job:
 
 def check_folder(folder: Path) -> None:
     """Fails before the work instead of after it, and makes nothing. Raises RadiographError."""
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise RadiographError(f"{folder}: cannot be written to; choose a folder that is writable with -o.")
 

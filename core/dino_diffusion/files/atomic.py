@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dino_diffusion.errors import RadiographError
+from dino_diffusion.files.checks import check_name
+from dino_diffusion.files.formats import suffix_of
 
 
 @contextmanager
@@ -16,9 +18,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, with its ending; moved onto `path` when the block ends well.
 
     The folder is made where it is missing. On any failure nothing is left behind and what was at `path`
-    stays. Raises RadiographError where the folder cannot be written to or the disk is full.
+    stays. Raises RadiographError where the folder cannot be written to or the disk is full, and for a name
+    that is no UTF-8.
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    check_name(path)
+    # The whole name may be as long as the file system allows; the writers only look at the ending.
+    temporary = path.with_name(f".{uuid.uuid4().hex}{suffix_of(path) or path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

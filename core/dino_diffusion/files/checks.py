@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from dino_diffusion.errors import RadiographError
@@ -17,6 +19,16 @@ below lie compression noise and a coloured letter."""
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey, ITU-R BT.601."""
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that is no UTF-8, as old Latin-1 disks hold: ITK ends the whole process over it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise RadiographError(
+            f"{path}: a file or folder name with letters that are not UTF-8; rename it."
+        ) from error
 
 
 def check_size(name: str, height: int, width: int) -> None:

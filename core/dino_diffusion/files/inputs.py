@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,17 +10,18 @@ from dino_diffusion.errors import RadiographError
 from dino_diffusion.files.formats import DICOM_PREAMBLE, stem_of, suffix_of
 
 
-def list_inputs(paths: Sequence[str | Path]) -> list[Path]:
+def list_inputs(paths: Sequence[str | Path], results: Path | None = None) -> list[Path]:
     """Files as given, folders as the readable files in them and below, sorted; each file once.
 
     In a folder a file counts by its ending, or by its content where it is a DICOM file without one; hidden
-    files and DICOMDIR do not count. A file named outright always counts, so that its error is reported.
+    files, DICOMDIR and what lies in the folder `results` further down do not count: they would be an earlier
+    run's. A file named outright always counts, so that its error is reported.
     Raises RadiographError where nothing is left.
     """
     found: dict[Path, Path] = {}
     for path in (Path(entry) for entry in paths):
-        inside = sorted(p for p in path.rglob("*") if _counts(p, path)) if path.is_dir() else [path]
-        for file in inside:
+        # os.path.isdir: for what cannot even be asked about, such as an endless name, pathlib raises.
+        for file in _inside(path, results) if os.path.isdir(path) else [path]:
             found.setdefault(file.resolve(), file)
     if not found:
         named = ", ".join(str(path) for path in paths) or "the list"
@@ -44,6 +46,16 @@ def output_names(paths: Sequence[Path]) -> list[str]:
         used.add(name.casefold())
         names.append(name)
     return names
+
+
+def _inside(folder: Path, results: Path | None) -> list[Path]:
+    own = results.resolve() if results else None
+    apart = own is not None and folder.resolve() in own.parents
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if _counts(path, folder) and not (apart and own in path.resolve().parents)
+    )
 
 
 def _counts(path: Path, folder: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dino_diffusion.errors import RadiographError
-from dino_diffusion.files.checks import check_content
+from dino_diffusion.files.checks import check_content, check_name
 from dino_diffusion.files.formats import READABLE, format_of_content, stem_of, suffix_of
 from dino_diffusion.files.grey import GreyMap, range_of
 from dino_diffusion.files.grid import Geometry, Grid
@@ -87,6 +87,7 @@ def read_radiograph(path: Path) -> Radiograph:
 
 
 def _head(path: Path) -> bytes:
+    check_name(path)
     try:
         if path.is_dir():
             raise RadiographError(f"{path}: this is a folder; give a file in it.")

@@ -33,6 +33,9 @@ def refused(path: Path, *words: str) -> str:
     assert path.name in message
     assert "\n" not in message
     assert message.endswith(".")
+    problem, remedy = message.split(";", 1)
+    assert problem.startswith(str(path)) and len(remedy.split()) > 1
+    assert ". " not in message
     for word in words:
         assert word in message
     return message
@@ -90,8 +93,7 @@ def test_truncated_compressed_tiff(tmp_path: Path) -> None:
 def test_truncated_volumes(tmp_path: Path, suffix: str, share: float) -> None:
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(TWELVE[None]), str(tmp_path / f"a.{suffix}"))
     cut(tmp_path / f"a.{suffix}", share)
-    with pytest.raises(RadiographError, match=f"a.{suffix}"):
-        Radiograph.read(tmp_path / f"a.{suffix}")
+    refused(tmp_path / f"a.{suffix}")
 
 
 @pytest.mark.parametrize("share", [0.03, 0.06, 0.5, 0.97])

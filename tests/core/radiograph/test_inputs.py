@@ -25,6 +25,18 @@ def test_a_folder_stands_for_the_radiographs_in_it(tmp_path: Path) -> None:
     assert names == ["1.2.840.7", "a.JPG", "b.png", "sub/c.nii.gz"]
 
 
+def test_results_of_an_earlier_run_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for name in ("a.png", "out/a.png", "out-2.png"):
+        (tmp_path / name).touch()
+    named = [tmp_path / "a.png", tmp_path / "out-2.png"]
+    assert list_inputs([tmp_path], results=tmp_path / "out") == named
+    assert list_inputs([tmp_path], results=tmp_path / "out" / ".." / "out" / "new" / "..") == named
+    # Who asks for that very folder, or for a file in it, gets it.
+    assert list_inputs([tmp_path / "out"], results=tmp_path / "out") == [tmp_path / "out" / "a.png"]
+    assert list_inputs([tmp_path / "out" / "a.png"], results=tmp_path / "out") == [tmp_path / "out" / "a.png"]
+
+
 def test_a_named_file_always_counts_and_only_once(tmp_path: Path) -> None:
     Image.new("L", (20, 20)).save(tmp_path / "a.png")
     missing = tmp_path / "gone.xyz"
