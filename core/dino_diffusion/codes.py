@@ -7,7 +7,7 @@ of a lung field, not the lobe itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,10 +23,11 @@ class Code:
 
 @dataclass(frozen=True)
 class Segment:
-    """What one label value stands for; `colour` is sRGB in 0..255."""
+    """What one label value stands for; `colour` is sRGB in 0..255, `mark` a short name for pictures."""
 
     value: int
     name: str
+    mark: str
     kind: Code
     laterality: Code | None
     colour: tuple[int, int, int]
@@ -48,16 +49,21 @@ FIRST_LEARNT = 16
 SEGMENTS: dict[int, Segment] = {
     segment.value: segment
     for segment in (
-        Segment(RIGHT_LUNG, "right lung", LUNG, RIGHT, (66, 150, 245)),
-        Segment(LEFT_LUNG, "left lung", LUNG, LEFT, (245, 148, 50)),
-        Segment(3, "right upper zone", UPPER_LOBE, RIGHT, (102, 204, 238)),
-        Segment(4, "right middle zone", MIDDLE_LOBE, RIGHT, (34, 136, 51)),
-        Segment(5, "right lower zone", LOWER_LOBE, RIGHT, (68, 85, 187)),
-        Segment(6, "left upper zone", UPPER_LOBE, LEFT, (238, 204, 85)),
-        Segment(7, "left middle zone", LUNG, LEFT, (204, 51, 120)),
-        Segment(8, "left lower zone", LOWER_LOBE, LEFT, (187, 62, 30)),
+        Segment(RIGHT_LUNG, "right lung", "R", LUNG, RIGHT, (86, 180, 233)),
+        Segment(LEFT_LUNG, "left lung", "L", LUNG, LEFT, (245, 166, 35)),
+        Segment(3, "right upper zone", "RU", UPPER_LOBE, RIGHT, (140, 210, 250)),
+        Segment(4, "right middle zone", "RM", MIDDLE_LOBE, RIGHT, (55, 165, 225)),
+        Segment(5, "right lower zone", "RL", LOWER_LOBE, RIGHT, (85, 130, 240)),
+        Segment(6, "left upper zone", "LU", UPPER_LOBE, LEFT, (255, 214, 110)),
+        Segment(7, "left middle zone", "LM", LUNG, LEFT, (245, 150, 35)),
+        Segment(8, "left lower zone", "LL", LOWER_LOBE, LEFT, (214, 88, 20)),
     )
 }
+"""Blues for the right lung, oranges for the left, which colour-blind readers tell apart too."""
+
+LEARNT_COLOURS = ((0, 190, 140), (214, 110, 190), (240, 228, 66), (230, 80, 80), (150, 130, 240))
+"""Of the first learnt segments; those of later ones are drawn."""
+
 LUNG_NAMES: dict[int, str] = {value: SEGMENTS[value].name for value in (RIGHT_LUNG, LEFT_LUNG)}
 
 
@@ -68,6 +74,11 @@ def segment_of(value: int, name: str | None = None) -> Segment:
     """
     if value in SEGMENTS:
         known = SEGMENTS[value]
-        return Segment(value, name or known.name, known.kind, known.laterality, known.colour)
-    red, green, blue = (int(level) for level in np.random.default_rng(value).integers(60, 240, 3))
-    return Segment(value, name or f"segment {value}", ANATOMICAL_STRUCTURE, None, (red, green, blue))
+        return replace(known, name=name or known.name)
+    index = value - FIRST_LEARNT
+    if 0 <= index < len(LEARNT_COLOURS):
+        colour = LEARNT_COLOURS[index]
+    else:
+        red, green, blue = (int(level) for level in np.random.default_rng(value).integers(60, 240, 3))
+        colour = (red, green, blue)
+    return Segment(value, name or f"segment {value}", str(value), ANATOMICAL_STRUCTURE, None, colour)

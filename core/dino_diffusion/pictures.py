@@ -6,8 +6,6 @@ None of these is data: they are scaled, tinted and lettered. Labelmaps and image
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,25 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from dino_diffusion.errors import RadiographError
+from dino_diffusion.codes import Segment, segment_of
+from dino_diffusion.files.atomic import atomic_path
 
 Colour = tuple[int, int, int]
-
-LABELS: dict[int, tuple[str, str, Colour]] = {
-    1: ("R", "right lung", (86, 180, 233)),
-    2: ("L", "left lung", (245, 166, 35)),
-    3: ("RU", "right upper zone", (140, 210, 250)),
-    4: ("RM", "right middle zone", (55, 165, 225)),
-    5: ("RL", "right lower zone", (85, 130, 240)),
-    6: ("LU", "left upper zone", (255, 214, 110)),
-    7: ("LM", "left middle zone", (245, 150, 35)),
-    8: ("LL", "left lower zone", (214, 88, 20)),
-}
-"""Mark, name and colour of each label: blues for the right lung, oranges for the left, which colour-blind
-readers tell apart too."""
-
-LEARNT: tuple[Colour, ...] = ((0, 190, 140), (214, 110, 190), (240, 228, 66), (230, 80, 80), (150, 130, 240))
-"""Colours of learnt segments, in turn."""
 
 BACKGROUND: Colour = (18, 20, 24)
 TEXT: Colour = (232, 234, 237)
@@ -70,7 +53,7 @@ def overlay(
     outlines = []
     for label in present:
         depth = _depth(_resized((labels == label).astype(np.float32), size) > 0.5)
-        tint = np.array(_colour(label)) / 255
+        tint = np.array(segment_of(label).colour) / 255
         picture = _blend(picture, tint, FILL * np.clip(depth + 0.5, 0, 1))
         outlines.append((tint, np.clip(width / 2 + 0.5 - np.abs(depth - width / 2), 0, 1)))
     for tint, opacity in outlines:  # above every fill
@@ -78,7 +61,7 @@ def overlay(
     drawn = to_uint8(picture)
     if not legend or not present:
         return drawn
-    strip = _legend(size[1], [(_colour(label), *_wording(label, names or {})) for label in present])
+    strip = _legend(size[1], [segment_of(label, (names or {}).get(label)) for label in present])
     return np.concatenate([drawn, strip])
 
 
@@ -98,21 +81,11 @@ def _blend(picture: np.ndarray, tint: np.ndarray, opacity: np.ndarray) -> np.nda
     return picture + opacity[..., None] * (tint - picture)
 
 
-def _colour(label: int) -> Colour:
-    return LABELS[label][2] if label in LABELS else LEARNT[label % len(LEARNT)]
-
-
-def _wording(label: int, names: dict[int, str]) -> tuple[str, str]:
-    if label in LABELS:
-        return LABELS[label][:2]
-    return str(label), names.get(label, "segment")
-
-
-def _legend(width: int, entries: list[tuple[Colour, str, str]]) -> np.ndarray:
+def _legend(width: int, entries: list[Segment]) -> np.ndarray:
     """A strip of swatches, marks and names, in as many rows as they need; `(h, width, 3)`."""
     unit = max(11, width // 46)
     font, row = _font(unit), round(unit * 1.8)
-    lengths = [unit * 1.6 + font.getlength(f"{mark}  {name}") for _, mark, name in entries]
+    lengths = [unit * 1.6 + font.getlength(f"{entry.mark}  {entry.name}") for entry in entries]
     columns = max(1, min(len(entries), int((width - unit) // (max(lengths) + 2 * unit))))
     rows = math.ceil(len(entries) / columns)
     columns = math.ceil(len(entries) / rows)  # even rows
@@ -120,15 +93,16 @@ def _legend(width: int, entries: list[tuple[Colour, str, str]]) -> np.ndarray:
     left = (width - columns * pitch + 2 * unit) / 2
     strip = Image.new("RGB", (width, row * rows + unit), BACKGROUND)
     draw = ImageDraw.Draw(strip)
-    for index, (colour, mark, name) in enumerate(entries):
+    for index, entry in enumerate(entries):
         x, middle = left + index // rows * pitch, (unit + row) / 2 + index % rows * row
         box = (x, middle - unit / 2, x + unit, middle + unit / 2)
-        fill = tuple(round(FILL * 1.5 * channel) for channel in colour)
-        draw.rounded_rectangle(box, radius=unit * 0.25, fill=fill, outline=colour, width=max(1, unit // 8))
-        draw.text((x + unit * 1.6, middle), mark, font=font, fill=colour, anchor="lm")
-        draw.text(
-            (x + unit * 1.6 + font.getlength(f"{mark}  "), middle), name, font=font, fill=TEXT, anchor="lm"
+        fill = tuple(round(FILL * 1.5 * channel) for channel in entry.colour)
+        draw.rounded_rectangle(
+            box, radius=unit * 0.25, fill=fill, outline=entry.colour, width=max(1, unit // 8)
         )
+        draw.text((x + unit * 1.6, middle), entry.mark, font=font, fill=entry.colour, anchor="lm")
+        after_mark = x + unit * 1.6 + font.getlength(f"{entry.mark}  ")
+        draw.text((after_mark, middle), entry.name, font=font, fill=TEXT, anchor="lm")
     return np.asarray(strip)
 
 
@@ -238,31 +212,10 @@ def save_png(picture: np.ndarray, path: Path) -> Path:
     Raises:
         RadiographError: the place cannot be written to.
     """
-    path = Path(path)
     image = Image.fromarray(picture if picture.dtype == np.uint8 else to_uint8(picture))
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            temporary = file.name
-            image.save(file, format="PNG")
-        os.chmod(
-            temporary, 0o666 & ~_umask()
-        )  # a temporary file is private, a picture is like any other file
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise RadiographError(
-            f"{path} cannot be written ({error.strerror or error}): choose a writable folder with space."
-        ) from error
-    return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with atomic_path(Path(path)) as temporary:
+        image.save(temporary, format="PNG")
+    return Path(path)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dino_diffusion.evaluation import EvaluationError
+from dino_diffusion.files.formats import stem_of
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """Read with SimpleITK, because they carry a pixel spacing; everything else is a picture."""
@@ -18,9 +19,9 @@ Spacing = tuple[float, float]
 
 
 def stem(path: Path) -> str:
-    """File name without its suffix; `.nii.gz` counts as one suffix."""
-    name = path.name
-    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else path.stem
+    """File name without its ending; `.nii.gz` counts as one, the last number of a DICOM UID as none."""
+    known = stem_of(path)
+    return path.stem if known == path.name and path.suffix[1:].isalpha() else known
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from monai.metrics import DiceHelper, compute_hausdorff_distance
 
+from dino_diffusion.codes import FIRST_LEARNT
 from dino_diffusion.errors import Cancelled, DinoDiffusionError
 from dino_diffusion.evaluation import EvaluationError
 from dino_diffusion.evaluation.labelfiles import Spacing, pair_by_stem, read_labels, stem
 
 RIGHT, LEFT = (1, 3, 4, 5), (2, 6, 7, 8)
-FIRST_LEARNT = 16
 
 DICE = DiceHelper(
     include_background=True, apply_argmax=False, ignore_empty=False, get_not_nans=False, reduction="none"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dino_diffusion.codes import SEGMENTS, segment_of
 from dino_diffusion.errors import RadiographError
-from dino_diffusion.pictures import LABELS, contact_sheet, difference_map, overlay, save_png, to_uint8
+from dino_diffusion.pictures import contact_sheet, difference_map, overlay, save_png, to_uint8
 
 
 def lungs() -> np.ndarray:
@@ -34,7 +35,7 @@ def test_overlay_tints_each_lung_and_leaves_the_rest_grey() -> None:
 
 def test_outline_is_stronger_than_the_fill() -> None:
     picture = overlay(GREY, lungs(), longest_side=None, legend=False).astype(int)
-    colour = np.array(LABELS[1][2])
+    colour = np.array(SEGMENTS[1].colour)
     assert np.abs(picture[50, 10] - colour).sum() < np.abs(picture[50, 30] - colour).sum() / 2
 
 
@@ -58,11 +59,12 @@ def test_overlay_draws_every_label_and_none() -> None:
 
 
 def test_label_colours_are_distinct() -> None:
-    colours = np.array([colour for _, _, colour in LABELS.values()])
+    colours = np.array([segment.colour for segment in SEGMENTS.values()])
     gaps = np.abs(colours[:, None] - colours[None]).sum(axis=-1)
     lungs_only, zones = gaps[:2, :2], gaps[2:, 2:]
     assert lungs_only[0, 1] > 200
     assert zones[~np.eye(len(zones), dtype=bool)].min() > 60
+    assert len({segment_of(value).colour for value in range(16, 40)}) == 24
 
 
 def test_contact_sheet_holds_every_picture_in_its_place() -> None:

@@ -198,6 +198,20 @@ def test_nifti_masks_pair_by_stem_and_bring_their_spacing(folders: tuple[Path, P
     assert score.hd95_mm == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("1.2.840.7", "1.2.840.7.png"),
+        ("1.2.840.7.dcm", "1.2.840.7.nii.gz"),
+        ("a.PNG", "a.gif"),
+        (".a.b", None),
+    ],
+)
+def test_stems(image: str, mask: str | None) -> None:
+    """A DICOM file is often called by its UID, without an ending; reference masks come in any format."""
+    assert stem(Path(image)) == (stem(Path(mask)) if mask else ".a")
+
+
 def test_spacing_of_the_image_is_asked_where_the_mask_has_none(folders: tuple[Path, Path]) -> None:
     images, masks = folders
     write(images / "a.png", two_lungs())

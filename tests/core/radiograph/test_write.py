@@ -174,6 +174,30 @@ def test_an_edited_image_differs_only_inside_the_mask(tmp_path: Path, kind: str)
     assert back.spacing_mm == pytest.approx(radiograph.spacing_mm)
 
 
+@pytest.mark.parametrize("photometry", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(("dtype", "bits"), [("uint16", 16), ("int16", 16), ("uint16", 14), ("uint8", 8)])
+def test_every_bit_outside_the_mask_survives_in_dicom(
+    tmp_path: Path, dtype: str, bits: int, photometry: str
+) -> None:
+    """With a window that clips most of the range, which the way over grey values would lose."""
+    low = -(2 ** (bits - 1)) if dtype == "int16" else 0
+    pixels = (np.random.default_rng(0).integers(0, 2**bits, (97, 81)) + low).astype(dtype)
+    window = {"WindowCenter": low + 2 ** (bits - 1), "WindowWidth": 2 ** (bits - 2)}
+    attributes = window | {"PhotometricInterpretation": photometry}
+    dicom(tmp_path / "a.dcm", pixels, bits, RescaleSlope=1, RescaleIntercept=0, **attributes)
+    radiograph = Radiograph.read(tmp_path / "a.dcm")
+    where = np.zeros(pixels.shape, bool)
+    where[20:60, 10:50] = True
+    noise = np.random.default_rng(1).random(pixels.shape).astype(np.float32)
+    path = write_image(radiograph, radiograph.to_stored(noise, where), tmp_path / "b.dcm", MARK)
+    written = pydicom.dcmread(path)
+    assert written.pixel_array.dtype == np.dtype(dtype)
+    assert np.array_equal(written.pixel_array[~where], pixels[~where])
+    back = Radiograph.read(path)
+    assert np.array_equal(back.pixels[~where], radiograph.pixels[~where])
+    assert np.abs(back.pixels - noise)[where].max() < 2 ** (2 - bits) + 1e-6
+
+
 @pytest.mark.parametrize("kind", ["jpg", "webp"])
 def test_a_lossy_source_is_written_as_png_of_the_decoded_pixels(tmp_path: Path, kind: str) -> None:
     radiograph = Radiograph.read(source_file(tmp_path, kind))
