@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dino_diffusion.errors import BundleError
-from dino_diffusion.models import Autoencoder, ModelBundle
+from dino_diffusion.models import Autoencoder, DinoEncoder, ModelBundle
 from dino_diffusion.models.bundle import INDEX, MAX_SHARD, PARTS
-from tests.tiny import CARD, LATENT_CHANNELS, TOKEN_GRID, saved_tiny_bundle, tiny_bundle
+from tests.tiny import CARD, LATENT_CHANNELS, TOKEN_GRID, saved_tiny_bundle, tiny_backbone, tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,46 @@ def test_a_saved_bundle_replaces_the_one_before_as_a_whole(copy: Path) -> None:
     assert not (copy / "leftover.json").exists()
     assert ModelBundle.from_pretrained(copy).id == tiny_bundle(seed=1).id
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+
+
+@pytest.mark.parametrize("before", ["file", "folder of files"])
+def test_saving_never_deletes_what_is_no_bundle(tmp_path: Path, before: str) -> None:
+    target = tmp_path / "target"
+    precious = target if before == "file" else target / "notes.txt"
+    precious.parent.mkdir(exist_ok=True)
+    precious.write_text("mine")
+    with pytest.raises(BundleError, match="name another folder"):
+        tiny_bundle().save_pretrained(target)
+    assert precious.read_text() == "mine"
+
+
+class Payload:
+    """Unpickled, it would leave a file behind."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_pickle_is_never_loaded(copy: Path, tmp_path: Path, part: str) -> None:
+    for weights in (copy / part).glob("*.safetensors"):
+        weights.unlink()
+    for name in ("pytorch_model.bin", "diffusion_pytorch_model.bin"):
+        (copy / part / name).write_bytes(pickle.dumps(Payload(tmp_path / "trace")))
+    with pytest.raises(BundleError, match="no safetensors weights"):
+        ModelBundle.from_pretrained(copy)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_pickled_backbone_is_refused_too(tmp_path: Path) -> None:
+    backbone = tiny_backbone()
+    backbone.config.save_pretrained(tmp_path)
+    torch.save(backbone.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        DinoEncoder.from_backbone(tmp_path)
 
 
 @pytest.mark.parametrize("part", PARTS)

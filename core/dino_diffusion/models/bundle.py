@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,9 +135,10 @@ class ModelBundle:
     ) -> None:
         """Writes the bundle, weights stored as `dtype` (float32, float16 or int8, see `storage`).
 
-        An existing bundle is replaced as a whole.
+        An existing bundle is replaced as a whole. Raises BundleError for a folder that holds something else.
         """
         folder = Path(folder)
+        check_replaceable(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
             draft = Path(temporary) / folder.name
@@ -158,13 +158,19 @@ class ModelBundle:
             if card is not None:
                 (draft / CARD).write_text(card)
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.rename(Path(temporary) / "before")
             draft.rename(folder)
 
     def card(self) -> str:
         """Text of the model card, empty if the bundle has none."""
         path = self.folder / CARD if self.folder else None
         return path.read_text() if path and path.exists() else ""
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises BundleError unless `folder` is missing, empty or a bundle: the rest is not ours to delete."""
+    if folder.exists() and not (folder / INDEX).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError(f"{folder}: holds something that is no bundle; name another folder.")
 
 
 def _locate(path_or_hub: str | Path | None) -> Path:

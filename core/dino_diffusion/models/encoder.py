@@ -140,7 +140,9 @@ class DinoEncoder(nn.Module):
                 stages = ("stage_names", "out_features", "out_indices")
                 kept = {name: value for name, value in config.to_dict().items() if name not in stages}
                 config = type(config).from_dict(kept | {"num_hidden_layers": layers})
-            backbone = AutoModel.from_pretrained(name_or_folder, config=config, dtype=torch.float32)
+            backbone = AutoModel.from_pretrained(
+                name_or_folder, config=config, dtype=torch.float32, use_safetensors=True
+            )
         except (OSError, ValueError) as error:
             raise BundleError(
                 f"Encoder '{name_or_folder}' cannot be loaded ({error}); name a folder or hub name of a "
@@ -169,7 +171,7 @@ class DinoEncoder(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> DinoEncoder:
         """Reads what `save_pretrained` wrote."""
-        backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        backbone = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         encoder = cls(**cls.load_config(folder) | {"backbone": backbone})
         tokens = {name: value.float() for name, value in load_file(Path(folder) / TOKENS_FILE).items()}
         encoder.load_state_dict(encoder.backbone_state() | tokens)

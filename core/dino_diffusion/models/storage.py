@@ -73,6 +73,9 @@ def load_part(kind: type[Part], folder: Path) -> Part:
         raise BundleError(
             f"{folder}: this part is not there; copy the bundle again, or train the part first."
         )
+    if not any(folder.glob("*.safetensors")):
+        # The libraries would fall back on a pickle, which may hold any program.
+        raise BundleError(f"{folder}: there are no safetensors weights in it; copy or train the part again.")
     loader: Any = kind
     try:
         quantised = sorted(folder.glob("int8*.safetensors"))
