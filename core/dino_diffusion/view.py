@@ -38,8 +38,11 @@ class GreyScale:
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Own grey values to [0, 1], clipped."""
-        unit = (pixels - self.low) / (self.high - self.low)
-        return np.clip(HEADROOM + unit * (1 - 2 * HEADROOM), 0, 1).astype(np.float32)
+        unit = pixels - self.low
+        unit /= self.high - self.low
+        unit *= 1 - 2 * HEADROOM
+        unit += HEADROOM
+        return np.clip(unit, 0, 1, out=unit).astype(np.float32, copy=False)
 
     def invert(self, normalised: np.ndarray) -> np.ndarray:
         """[0, 1] back to own grey values; exact where `apply` did not clip."""
