@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -47,14 +46,6 @@ def inference(device: torch.device) -> Iterator[None]:
         dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         with torch.autocast("cuda", dtype):
             yield
-
-
-def quiet_threads() -> None:
-    """Idle OpenMP threads sleep instead of spinning. Call before torch starts its first thread.
-
-    On a busy machine spinning threads make a forward pass several times slower, erratically.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def in_batches(count: int, work: Callable[[int, int], Result], most: int = 8) -> list[Result]:

@@ -112,6 +112,7 @@ def hush_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     warnings.simplefilter("ignore")
+    # On a busy machine idle threads that spin make a forward pass several times slower, erratically.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from transformers.utils import logging
 

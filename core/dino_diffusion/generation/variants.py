@@ -13,7 +13,7 @@ from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.models import Condition, EncoderOutput, Frame, ModelBundle
 from dino_diffusion.radiograph import Radiograph
-from dino_diffusion.sampling import SAMPLERS, SamplingStep, guided, initial_noise, time_grid
+from dino_diffusion.sampling import SAMPLERS, SamplingStep, VelocityModel, guided, initial_noise, time_grid
 
 DEFAULT_STEPS, DEFAULT_GUIDANCE, DEFAULT_SAMPLER = 16, 2.0, "dpmpp_2m"
 GUIDANCE_INTERVAL = (0.1, 0.9)
@@ -74,15 +74,7 @@ def generate(
         generators = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
         encoded = _repeated(embedding, len(indices)) if embedding else _drawn(bundle, generators)
         noise = torch.cat([initial_noise((1, *bundle.latent_shape), g, bundle.device) for g in generators])
-        frames = torch.tensor([Frame(size=bundle.size).numbers()] * len(indices), device=bundle.device)
-        velocity = guided(
-            bundle.denoiser,
-            bundle.denoiser.condition(encoded, frames),
-            bundle.denoiser.unconditional(frames),
-            guidance,
-            interval=guidance_interval,
-            concatenate=Condition.cat,
-        )
+        velocity = _guided_velocity(bundle, encoded, guidance, guidance_interval)
         latents = SAMPLERS[sampler](velocity, noise, times, callback)
         pictures = bundle.autoencoder.decode(latents)[:, 0].float().cpu().numpy()
         # A batch of another size rounds otherwise: to replay a picture means to compute its batch again.
@@ -135,6 +127,21 @@ def replay(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Radiograph]
             f"The recipe is incomplete or of another version, {recipe.version} ({error}); "
             "take it from the picture's metadata or its .recipe.json as they were written."
         ) from error
+
+
+def _guided_velocity(
+    bundle: ModelBundle, encoded: EncoderOutput, guidance: float, interval: tuple[float, float]
+) -> VelocityModel:
+    """The denoiser for whole pictures of full detail, one for each of the embeddings."""
+    frames = torch.tensor([Frame(size=bundle.size).numbers()] * len(encoded.cls), device=bundle.device)
+    return guided(
+        bundle.denoiser,
+        bundle.denoiser.condition(encoded, frames),
+        bundle.denoiser.unconditional(frames),
+        guidance,
+        interval=interval,
+        concatenate=Condition.cat,
+    )
 
 
 def _repeated(one: EncoderOutput, count: int) -> EncoderOutput:
