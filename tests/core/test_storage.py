@@ -38,7 +38,9 @@ def test_a_bundle_comes_back_from_every_storage(tmp_path: Path, dtype: torch.dty
     for name, part in bundle.parts().items():
         for key, value in part.state_dict().items():
             scale = float(value.abs().max()) or 1.0
-            assert (loaded.parts()[name].state_dict()[key] - value).abs().max() <= tolerance * scale + 1e-7, key
+            assert (loaded.parts()[name].state_dict()[key] - value).abs().max() <= tolerance * scale + 1e-7, (
+                key
+            )
     assert all(torch.equal(value, before[key]) for key, value in bundle.denoiser.state_dict().items())
     pixels = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(loaded.encoder(pixels).cls, bundle.encoder(pixels).cls, atol=0.1)
