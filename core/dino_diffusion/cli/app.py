@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from dino_diffusion import __version__
 from dino_diffusion.cli import evaluate, generate, info, release, samples, segment, train
-from dino_diffusion.cli.console import complain, sentence
+from dino_diffusion.cli.console import complain, quiet_environment, sentence
 from dino_diffusion.errors import DinoDiffusionError
 
 FAILED, INTERRUPTED = 1, 130
@@ -70,6 +70,7 @@ def root(
 
 def main() -> None:
     """`dino-diffusion`."""
+    quiet_environment()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a letter of a file's name must not end a batch.
         sys.stdout.reconfigure(errors="backslashreplace")

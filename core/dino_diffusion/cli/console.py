@@ -103,10 +103,10 @@ def _stdout_to_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def hush_libraries() -> None:
-    """Call before the heavy imports: no bars, load reports and warnings of libraries, no spinning threads.
+def quiet_environment() -> None:
+    """Call before anything imports torch: no warnings of libraries, no spinning threads.
 
-    What matters to the user among them, this package says itself.
+    What matters to the user among the warnings, this package says itself.
     """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -114,6 +114,11 @@ def hush_libraries() -> None:
     warnings.simplefilter("ignore")
     # On a busy machine idle threads that spin make a forward pass several times slower, erratically.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def hush_libraries() -> None:
+    """Call before models are loaded: also no bars and load reports."""
+    quiet_environment()
     from transformers.utils import logging
 
     logging.disable_progress_bar()

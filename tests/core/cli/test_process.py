@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,26 @@ def test_json_is_all_there_is_on_stdout(bundle_folder: Path, tmp_path: Path) -> 
     assert json.loads(done.stdout)["images"]
     assert "Loading weights" not in done.stderr
     assert "Warning" not in done.stderr
+
+
+def test_threads_are_told_to_sleep_before_torch_is_there(tmp_path: Path) -> None:
+    """A radiograph that `--like` names is read, which imports torch, before the bundle is loaded."""
+    noting = (
+        "import builtins, os\n"
+        "honest = builtins.__import__\n"
+        "def note(name, *rest, **options):\n"
+        "    if name == 'torch':\n"
+        "        builtins.__import__ = honest\n"
+        "        print(os.environ.get('OMP_WAIT_POLICY'))\n"
+        "    return honest(name, *rest, **options)\n"
+        "builtins.__import__ = note\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    script = noting + LAUNCH
+    command = [sys.executable, "-c", script, "generate", "--like", "missing.png", "-o", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout.splitlines() == ["passive"]
+    assert "missing.png" in done.stderr
 
 
 def test_even_c_libraries_cannot_disturb_the_json() -> None:
