@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +63,11 @@ def segmentation(
         "Dice     " + "   ".join(f"{name} {dice[name]:.4f}" for name in ("mean", "right", "left", "p5")),
         f"HD95     {scores['hd95']:.2f} % of the diagonal" + (f"   {mm:.1f} mm" if mm is not None else ""),
     )
-    _list_failures([entry["error"] for entry in scores["failed"]])
+    _end_with_failures(
+        # Two labelmaps that do not fit know no file's name.
+        error if stem in error else f"{stem}: {error}"
+        for stem, error in (entry.values() for entry in scores["failed"])
+    )
 
 
 def _measure_segmentation(
@@ -127,7 +132,9 @@ def generation(
         document |= {"bundle": loaded.id, "nets": measured, "missing_nets": missing, "failed": failed}
     for values in measured:
         console.say(*describe(values))
-    _list_failures(missing + failed)
+    for net in missing:
+        complain(net)
+    _end_with_failures(failed)
 
 
 def describe(values: dict[str, Any]) -> list[str]:
@@ -173,6 +180,10 @@ def _features(
     return [np.concatenate(part) for part in parts]
 
 
-def _list_failures(sentences: list[str]) -> None:
-    for text in sentences:
+def _end_with_failures(sentences: Iterable[str]) -> None:
+    """Lists the files that count in no figure; with one or more, the exit code says so too."""
+    listed = list(sentences)
+    for text in listed:
         complain(text)
+    if listed:
+        raise typer.Exit(1)

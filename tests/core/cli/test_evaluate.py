@@ -58,13 +58,15 @@ def test_segmentation_for_a_person(
     command: Command, radiographs: Path, masks: Path, bundle_folder: Path
 ) -> None:
     (radiographs / "b.png").write_text("no picture")
+    Image.new("L", (9, 9)).save(masks / "c.png")
     done = command(
         "evaluate", "segmentation", "--images", radiographs, "--masks", masks, "--bundle", bundle_folder
     )
-    assert done.exit_code == 0
-    assert "2 images" in done.stdout
+    assert done.exit_code == 1
+    assert "1 images" in done.stdout
     assert "right 1.0000" in done.stdout
     assert "b.png" in done.stderr
+    assert "c: The mask is 9 x 9 pixels" in done.stderr
 
 
 @pytest.mark.usefixtures("simple_lungs")
@@ -114,7 +116,7 @@ def test_generation_json(command: Command, two_sets: tuple[Path, Path], bundle_f
         bundle_folder,
         "--json",
     )
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 1, done.output
     document = json.loads(done.stdout)
     ours = document["nets"][0]
     assert ours["net"] == "encoder-cls"
@@ -131,7 +133,7 @@ def test_generation_for_a_person(command: Command, two_sets: tuple[Path, Path], 
     done = command(
         "evaluate", "generation", "--real", real, "--synthetic", synthetic, "--bundle", bundle_folder
     )
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 1, done.output
     assert "12 synthetic against 24 real images" in done.stdout
     assert "broken.png" in done.stderr
 
