@@ -27,6 +27,14 @@ class OneSentenceGroup(TyperGroup):
         except DinoDiffusionError as error:
             complain(sentence(error))
             raise typer.Exit(FAILED) from error
+        except RuntimeError as error:
+            # torch's own class; importing torch here would slow down --help.
+            if type(error).__name__ != "OutOfMemoryError":
+                raise
+            complain(
+                "The GPU has too little free memory for this; close what else uses it, or add --device cpu."
+            )
+            raise typer.Exit(FAILED) from error
         except KeyboardInterrupt as error:
             complain("Stopped; every file written so far is whole, the one in work was not written.")
             raise typer.Exit(INTERRUPTED) from error

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import torch
 from PIL import Image
 
 from dino_diffusion.cli.generate import AT_ONCE
@@ -98,6 +99,20 @@ def test_what_is_made_before_an_interruption_is_kept_whole(
     assert done.exit_code == 130
     assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.recipe.json"))) == AT_ONCE
     assert len(list(tmp_path.iterdir())) == 2 * AT_ONCE
+
+
+def test_a_gpu_without_memory_is_one_sentence(
+    command: Command, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: Any, **__: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(variants, "generate", too_large)
+    done = command("generate", "-o", tmp_path / "out", "--bundle", bundle_folder)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].endswith("add --device cpu.")
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_written_recipe_replays_the_written_picture(
