@@ -22,7 +22,7 @@ def train(
             "--init",
             "--bundle",
             metavar="BUNDLE",
-            help="Bundle whose weights to continue from.",
+            help="Bundle to continue from: a folder, a hub name, or default.",
             show_default="none",
         ),
     ] = None,
@@ -35,8 +35,8 @@ def train(
 ) -> None:
     """Train encoder, autoencoder, denoiser or readout; an interrupted run resumes where it was."""
     overrides = dict(parse_override(text) for text in set or [])
-    choose_training_device(device)
     hush_libraries()
+    choose_training_device(device)
     from dino_diffusion.training.run import train_part
 
     figures = train_part(part.value, config, init, overrides, quiet)

@@ -116,7 +116,7 @@ class ModelBundle:
         cls, path_or_hub: str | Path | None = None, device: torch.device | str = "cpu"
     ) -> ModelBundle:
         """Bundle from a folder, a hub name, or (None) the default one. Raises BundleError."""
-        folder = _locate(path_or_hub)
+        folder = locate_bundle(path_or_hub)
         try:
             index = json.loads((folder / INDEX).read_text())
             settings = {name: index[name] for name in ("size", "time_shift")}
@@ -173,8 +173,8 @@ def check_replaceable(folder: Path) -> None:
         raise BundleError(f"{folder}: holds something that is no bundle; name another folder.")
 
 
-def _locate(path_or_hub: str | Path | None) -> Path:
-    """Folder of a bundle, downloaded by hub name if it is no folder here."""
+def locate_bundle(path_or_hub: str | Path | None) -> Path:
+    """Folder of a bundle: the default one (None), a folder, or downloaded by hub name. Raises BundleError."""
     if path_or_hub is None:
         folder = default_bundle()
         if not (folder / INDEX).exists():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from dino_diffusion.attention import capture_attention, capture_features
+from dino_diffusion.attention import capture_features
 from dino_diffusion.models.autoencoder import FACTOR, Autoencoder
 from dino_diffusion.models.denoiser import Denoiser, Frame
 from dino_diffusion.models.encoder import DinoEncoder, EncoderOutput
@@ -57,15 +57,3 @@ def denoiser_features(
         [functional.interpolate(maps[name], grid, mode="bilinear", align_corners=False) for name in layers],
         dim=1,
     )
-
-
-@torch.no_grad()
-def self_attention(
-    denoiser: Denoiser, encoded: Encoded, time: float, generator: torch.Generator
-) -> torch.Tensor:
-    """Self-attention on the latent's grid, mean over heads and layers: `(B, h * w, h * w)`, rows sum to 1."""
-    with capture_attention(
-        denoiser.unet, kind="self", layers=[encoded.latents.shape[-1]], device=None
-    ) as maps:
-        encoded.pass_through(denoiser, time, generator)
-    return torch.stack([record.weights[:, 0] for record in maps]).mean(0)

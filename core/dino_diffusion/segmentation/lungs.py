@@ -51,8 +51,9 @@ def segment_lungs(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) ->
     lungs = keep_largest(refined[1:].numpy())
     on_source = view.to_source(torch.from_numpy(lungs)[None])[0].numpy()
     labels = np.zeros(radiograph.shape, dtype=np.uint8)
-    labels[on_source.sum(0) > 0.5] = RIGHT_LUNG
-    labels[(on_source.sum(0) > 0.5) & (on_source[1] > on_source[0])] = LEFT_LUNG
+    lung = on_source.sum(0) > 0.5
+    labels[lung] = RIGHT_LUNG
+    labels[lung & (on_source[1] > on_source[0])] = LEFT_LUNG
     doubt = doubt_of(votes)
     on_grid = view.to_source(doubt.cpu())[0, 0].numpy()
     uncertainty = image_uncertainty(votes)

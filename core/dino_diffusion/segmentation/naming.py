@@ -1,7 +1,7 @@
 """The one prior that names regions: where lungs lie on a frontal radiograph. No label enters.
 
 Two upright ellipses in the unit square of the picture, the patient's right lung on the picture's left.
-They are rough on purpose (as masks they reach a Dice of 0.72 on the dev split): they only say which of
+They are rough (as masks they reach a Dice of 0.70 on the dev split): they only say which of
 the clusters found without them are lung.
 """
 
@@ -29,8 +29,8 @@ class Ellipse:
         return across.square() + down.square() < 1
 
 
-RIGHT_LUNG_PRIOR = Ellipse(0.30, 0.46, 0.16, 0.30)
-LEFT_LUNG_PRIOR = Ellipse(0.70, 0.46, 0.16, 0.30)
+RIGHT_LUNG_PRIOR = Ellipse(0.28, 0.46, 0.16, 0.35)
+LEFT_LUNG_PRIOR = Ellipse(0.73, 0.46, 0.15, 0.35)
 
 
 def lung_prior(size: int) -> torch.Tensor:

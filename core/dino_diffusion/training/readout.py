@@ -3,9 +3,11 @@
 1. Clusters over the corpus, of denoiser features and encoder patches together: k-means at several counts;
    each cluster is as much lung as its cells lie inside the prior ellipses (`segmentation/naming.py`). The
    mean over the clusterings is a soft map an image; no image's own lungs are known to anyone.
-2. Self-training: the head learns the confident cells of those maps on altered copies (shift, zoom,
-   rotation, squash, gamma, inversion, black borders), the pseudo-labels altered alike. What it then says
-   of the unaltered training images, averaged with the maps, makes the labels of the next round.
+2. Self-training: over the corpus, the cells with the highest values are lung, as many as lungs take of a
+   frontal picture on average (`lung_area`). The head learns the cells clear of that border, on the images
+   and on altered copies (shift, zoom, rotation, squash, gamma, inversion, black surroundings), the
+   pseudo-labels altered alike. What it then says of the unaltered images, averaged with the maps, makes
+   the labels of the next round.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ def fit_readout(
         settings.run.seed,
     )
     for number in range(settings.rounds):
-        targets = targets_of(soft, settings.lung_above, settings.background_below)
+        targets = targets_of(soft, settings.lung_area, settings.undecided)
         warped = torch.cat([a.labels(targets[i % len(targets)][None]) for i, a in enumerate(alterations)])
         train_head(readout.head, torch.cat([*plain, *altered]), torch.cat([targets, warped]), settings)
         with torch.no_grad():
@@ -130,14 +132,21 @@ def cluster_maps(features: list[torch.Tensor], clusters: tuple[int, ...], seed: 
     return soft.view(count, 1, rows, columns)
 
 
-def targets_of(soft: torch.Tensor, lung_above: float, background_below: float) -> torch.Tensor:
-    """Targets and their weight `(B, 4, h, w)`: background, right, left, and 1 where the map is confident."""
+def targets_of(soft: torch.Tensor, lung_area: float, undecided: float) -> torch.Tensor:
+    """Targets and their weight `(B, 4, h, w)`: background, right, left, and 1 where the map is confident.
+
+    Over the corpus, the `lung_area` share of all cells with the highest values is lung: what a value means
+    depends on the clusters, how large lungs are does not. The cells around that border, `undecided` of
+    all, get no target, and neither does a speck away from the lungs.
+    """
+    shares = torch.tensor([1 - lung_area - undecided / 2, 1 - lung_area, 1 - lung_area + undecided / 2])
+    low, border, high = soft.flatten().quantile(shares).tolist()
     targets = torch.zeros(len(soft), 4, *soft.shape[-2:])
-    for place, probability in zip(targets, soft[:, 0], strict=True):
-        sides = torch.from_numpy(part_lungs(probability.numpy(), (lung_above + background_below) / 2))
-        place[1] = (probability > lung_above) & (sides == 1)
-        place[2] = (probability > lung_above) & (sides == 2)
-        place[0] = probability < background_below
+    for place, values in zip(targets, soft[:, 0], strict=True):
+        sides = torch.from_numpy(part_lungs(values.numpy(), border))
+        place[1] = (values > high) & (sides == 1)
+        place[2] = (values > high) & (sides == 2)
+        place[0] = values <= low
         place[3] = place[:3].sum(0)
     return targets
 

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.models.autoencoder import Autoencoder
+from dino_diffusion.models.bundle import locate_bundle
 from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.models.readout import LungReadout
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 
 Model = TypeVar("Model", DinoEncoder, Autoencoder, Denoiser, LungReadout)
 
+DEFAULT = "default"
+"""`init` by this name is the bundle that travels with the package."""
+
 
 def train_part(
     part: str,
@@ -49,8 +53,9 @@ def train_part(
 ) -> dict[str, Any]:
     """Trains `part` by the TOML file or shipped recipe `config` and returns the last figures.
 
-    An interrupted run goes on from its folder's checkpoint. `init` is a bundle folder whose weights to start
-    from, with a fresh optimiser and warm-up. `overrides` maps dotted settings (`run.minutes`) to values.
+    An interrupted run goes on from its folder's checkpoint. `init` names the bundle whose weights to start
+    from (a folder, a hub name, or `default`), with a fresh optimiser and warm-up. `overrides` maps dotted
+    settings (`run.minutes`) to values.
     The trained part lies in `run.folder`/weights, also named in the result. Works in every process of
     `accelerate launch`. Raises ConfigurationError in one sentence for whatever is missing or does not fit.
     """
@@ -58,11 +63,7 @@ def train_part(
         raise ConfigurationError(f"There is no part {part!r} to train; use one of {', '.join(TRAINERS)}.")
     kind, trainer = TRAINERS[part]
     settings: Any = load_settings(kind, recipe_path(config), overrides)
-    bundle = None if init is None else Path(init)
-    if bundle is not None and not bundle.is_dir():
-        raise ConfigurationError(
-            f"{bundle}: no bundle folder is there to start from; name one or leave --init out."
-        )
+    bundle = None if init is None else locate_bundle(None if str(init) == DEFAULT else init)
     accelerator = make_accelerator()
     torch.manual_seed(settings.run.seed)
     figures = trainer(settings, bundle, accelerator, quiet)

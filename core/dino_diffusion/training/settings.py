@@ -148,7 +148,8 @@ class DenoiserSettings:
 class ReadoutSettings:
     """`encoder`, `autoencoder`, `denoiser`: part folders. `images` training radiographs, `copies` altered
     copies of each; `clusters` are the k of the clusterings, on `components` principal components. `run.steps`
-    are steps of each of the `rounds`."""
+    are steps of each of the `rounds`. `lung_area` is the share of a frontal picture that lungs take on
+    average, `undecided` the share of cells around that border which get no label."""
 
     encoder: str = ""
     autoencoder: str = ""
@@ -161,8 +162,8 @@ class ReadoutSettings:
     hidden: int = 48
     clusters: tuple[int, ...] = (24, 32, 48)
     components: int = 64
-    lung_above: float = 0.65
-    background_below: float = 0.25
+    lung_area: float = 0.27
+    undecided: float = 0.1
     rounds: int = 3
     run: RunSettings = field(default_factory=RunSettings)
     data: DataSettings = field(default_factory=DataSettings)

@@ -76,4 +76,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory, pictures: Path, backbone: 
     bundle.mkdir()
     for part in figures:
         (bundle / part).symlink_to(folder / part / "weights")
+    (bundle / "model_index.json").write_text("{}")
     return {"folder": folder, "bundle": bundle, "figures": figures, "pictures": pictures}

@@ -112,6 +112,7 @@ def test_a_residual_encoder_is_added_to_a_bundle_without_one(
     )
     source = AutoencoderPart(linear).module
     source.save_pretrained(tmp_path / "bundle" / "autoencoder")
+    (tmp_path / "bundle" / "model_index.json").write_text("{}")
     overrides = {"run.folder": str(tmp_path / "run"), "run.lr": 1e-12, "data.path": str(trained["pictures"])}
     with caplog.at_level(logging.WARNING):
         train_part("autoencoder", "smoke/autoencoder", tmp_path / "bundle", overrides, quiet=True)
@@ -146,7 +147,7 @@ def test_what_is_missing_is_said_in_a_sentence(
 
 def test_bundles_that_do_not_fit_are_refused(trained: dict[str, Any], tmp_path: Path) -> None:
     common = {"run.folder": str(tmp_path / "run"), "data.path": str(trained["pictures"])}
-    with pytest.raises(ConfigurationError, match="no bundle folder"):
+    with pytest.raises(BundleError, match="neither a folder here nor a hub name"):
         train_part("denoiser", "smoke/denoiser", tmp_path / "none", common, quiet=True)
     with pytest.raises(ConfigurationError, match="latent_channels is 8"):
         train_part(
@@ -156,6 +157,7 @@ def test_bundles_that_do_not_fit_are_refused(trained: dict[str, Any], tmp_path: 
     with pytest.raises(ConfigurationError, match="token_grid is 3"):
         train_part("denoiser", "smoke/denoiser", trained["bundle"], common | more, quiet=True)
     (tmp_path / "broken" / "autoencoder").mkdir(parents=True)
+    (tmp_path / "broken" / "model_index.json").write_text("{}")
     (tmp_path / "broken" / "autoencoder" / "config.json").write_text("{}")
     with pytest.raises(BundleError, match="cannot be read"):
         train_part("autoencoder", "smoke/autoencoder", tmp_path / "broken", common, quiet=True)
