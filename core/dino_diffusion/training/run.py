@@ -26,7 +26,6 @@ from dino_diffusion.training.denoiser import DenoiserPart
 from dino_diffusion.training.distillation import DistillationPart
 from dino_diffusion.training.encoder import fit_whitening, fresh_encoder, save_encoder, whitening_views
 from dino_diffusion.training.loop import make_accelerator, train
-from dino_diffusion.training.readout import fit_readout
 from dino_diffusion.training.settings import (
     AutoencoderSettings,
     DenoiserSettings,
@@ -136,6 +135,9 @@ def _train_readout(
     settings: ReadoutSettings, bundle: Path | None, accelerator: Accelerator, quiet: bool
 ) -> dict[str, Any]:
     """In one process: its cost is features, not steps. `--init` lends the three parts, the head is new."""
+    # Its clustering needs scipy, which a bare GPU machine lacks; the other parts train without.
+    from dino_diffusion.training.readout import fit_readout
+
     folder, steps = Path(settings.run.folder), settings.rounds * settings.run.steps
     if accelerator.is_main_process:
         began = time.monotonic()
