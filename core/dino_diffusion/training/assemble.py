@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from dino_diffusion.errors import BundleError, ConfigurationError, DinoDiffusionError
 from dino_diffusion.models.autoencoder import Autoencoder
-from dino_diffusion.models.bundle import INDEX, ModelBundle
+from dino_diffusion.models.bundle import ModelBundle, check_replaceable
 from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder, EncoderOutput
 from dino_diffusion.models.prior import TokenPrior
@@ -38,8 +38,7 @@ def assemble(
     fitted on. Weights are stored in half precision; an earlier bundle at `target` is replaced as a whole.
     Raises ConfigurationError and BundleError for parts that are missing or do not fit.
     """
-    if target.exists() and not (target / INDEX).exists() and any(target.iterdir()):
-        raise BundleError(f"{target}: holds something that is no bundle; name another folder.")
+    check_replaceable(target)
     weights = {name: weights_folder(folder) for name, folder in folders.items()}
     denoiser = load_part(Denoiser, weights["denoiser"])
     settings = settings_of(weights["denoiser"])
