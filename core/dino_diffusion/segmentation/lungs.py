@@ -12,7 +12,7 @@ from dino_diffusion.codes import LEFT_LUNG, RIGHT_LUNG
 from dino_diffusion.device import inference
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap, Radiograph
-from dino_diffusion.segmentation.features import Encoded, denoiser_features
+from dino_diffusion.segmentation.observation import Observation, observe
 from dino_diffusion.segmentation.refine import guided_upsample
 from dino_diffusion.segmentation.shape import largest_region
 
@@ -39,40 +39,32 @@ class LungSegmentation:
 def segment_lungs(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) -> LungSegmentation:
     """Labels 1 (patient's right lung) and 2 (left lung), from the denoiser's features, without any label.
 
-    The head's probabilities are averaged over the noise levels it was trained on and carried to pixels
-    along the picture's own edges; of each lung the largest region stays. The answer depends on the image,
-    the bundle and `seed` alone.
+    The answer depends on the image, the bundle and `seed` alone.
     """
-    view = radiograph.model_view(bundle.size)
+    return lungs_of(bundle, observe(bundle, radiograph, seed))
+
+
+def lungs_of(bundle: ModelBundle, observation: Observation) -> LungSegmentation:
+    """`segment_lungs` of what has been observed.
+
+    The head's probabilities are averaged over the noise levels it was trained on and carried to pixels
+    along the picture's own edges; of each lung the largest region stays.
+    """
+    radiograph, view = observation.radiograph, observation.view
     with inference(bundle.device):
-        pixels = view.pixels.to(bundle.device)
-        votes = lung_votes(bundle, pixels, seed).float()
-        refined = guided_upsample(votes.mean(0), pixels)[0].cpu()
+        votes = torch.stack([bundle.readout(features).softmax(1) for features in observation.features])
+        refined = guided_upsample(votes.mean(0), view.pixels.to(bundle.device))[0].cpu()
     lungs = keep_largest(refined[1:].numpy())
     on_source = view.to_source(torch.from_numpy(lungs)[None])[0].numpy()
     labels = np.zeros(radiograph.shape, dtype=np.uint8)
     lung = on_source.sum(0) > 0.5
     labels[lung] = RIGHT_LUNG
     labels[lung & (on_source[1] > on_source[0])] = LEFT_LUNG
-    doubt = doubt_of(votes)
-    on_grid = view.to_source(doubt.cpu())[0, 0].numpy()
+    on_grid = view.to_source(doubt_of(votes).cpu())[0, 0].numpy()
     uncertainty = image_uncertainty(votes)
     return LungSegmentation(
         Labelmap(labels, radiograph), uncertainty, on_grid, _warnings(labels, uncertainty)
     )
-
-
-def lung_votes(bundle: ModelBundle, pixels: torch.Tensor, seed: int) -> torch.Tensor:
-    """The head's probabilities at each of its noise levels: `(times, B, 3, h, w)`."""
-    readout = bundle.readout
-    encoded = Encoded.of(pixels, bundle.encoder, bundle.autoencoder)
-    layers = tuple(readout.config.layers)
-    votes = []
-    for number, time in enumerate(readout.config.times):
-        generator = torch.Generator().manual_seed(seed * 1009 + number)
-        features = denoiser_features(bundle.denoiser, encoded, layers, time, generator)
-        votes.append(readout(features).softmax(1))
-    return torch.stack(votes)
 
 
 def doubt_of(votes: torch.Tensor) -> torch.Tensor:
