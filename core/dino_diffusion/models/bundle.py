@@ -89,9 +89,13 @@ class ModelBundle:
 
     @cached_property
     def id(self) -> str:
-        """Sixteen hex digits that name these very weights: concepts and recipes refer to them."""
+        """Sixteen hex digits that name these very weights: recipes refer to them."""
+        return self.id_of(*PARTS)
+
+    def id_of(self, *names: str) -> str:
+        """The same for some of the parts: what was learnt against them outlives a change of the others."""
         digest = hashlib.sha256()
-        for part in self.parts().values():
+        for part in (self.parts()[name] for name in names):
             for name, value in sorted(part.state_dict().items()):
                 digest.update(name.encode())
                 # Half precision, so that a bundle keeps its name when it is stored as such.
