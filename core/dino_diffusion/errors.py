@@ -17,6 +17,10 @@ class BundleError(DinoDiffusionError):
     """A model bundle is missing, incomplete or does not fit what is asked of it."""
 
 
+class ConceptError(DinoDiffusionError):
+    """A concept cannot be read, or was learnt for another model."""
+
+
 class ConfigurationError(DinoDiffusionError):
     """A training or command-line setting makes no sense."""
 

@@ -13,6 +13,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from torch import nn
+from torch.nn import functional
 
 from dino_diffusion.models.encoder import EncoderOutput
 
@@ -20,6 +21,9 @@ TIME_SCALE = 1000.0
 """diffusers' time embedding expects [0, 1000]; the flow's t runs over [0, 1]."""
 
 FRAME_FREQUENCIES = 4
+
+PADDING_BIAS = -10000.0
+"""Logit of a token that is only there to fill up a batch; diffusers masks with the same number."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,42 @@ class Frame:
 
 @dataclass(frozen=True)
 class Condition:
-    """What guides a batch: `tokens` (B, K, width) and `frame` (B, F), both ready for the U-Net."""
+    """What guides a batch: `tokens` (B, K, width) and `frame` (B, F), both ready for the U-Net.
+
+    `bias` (B, K) is added to the cross-attention's logits before the softmax (-log n gives n tokens together
+    the weight of one); None is zero everywhere.
+    """
 
     tokens: torch.Tensor
     frame: torch.Tensor
+    bias: torch.Tensor | None = None
 
     @staticmethod
     def cat(conditions: list[Condition]) -> Condition:
-        """Along the batch; all must hold the same number of tokens."""
-        return Condition(torch.cat([c.tokens for c in conditions]), torch.cat([c.frame for c in conditions]))
+        """Along the batch; those with fewer tokens are filled up with some that nothing attends to."""
+        longest = max(c.tokens.shape[1] for c in conditions)
+        if any(c.bias is not None or c.tokens.shape[1] < longest for c in conditions):
+            conditions = [c._filled(longest) for c in conditions]
+        biases = [c.bias for c in conditions if c.bias is not None]
+        return Condition(
+            torch.cat([c.tokens for c in conditions]),
+            torch.cat([c.frame for c in conditions]),
+            torch.cat(biases) if biases else None,
+        )
 
     def repeat(self, count: int) -> Condition:
         """Each entry `count` times, neighbours alike."""
-        return Condition(self.tokens.repeat_interleave(count, 0), self.frame.repeat_interleave(count, 0))
+        bias = None if self.bias is None else self.bias.repeat_interleave(count, 0)
+        return Condition(self.tokens.repeat_interleave(count, 0), self.frame.repeat_interleave(count, 0), bias)
+
+    def _filled(self, length: int) -> Condition:
+        bias = torch.zeros_like(self.tokens[..., 0]) if self.bias is None else self.bias
+        missing = length - self.tokens.shape[1]
+        return Condition(
+            functional.pad(self.tokens, (0, 0, 0, missing)),
+            self.frame,
+            functional.pad(bias, (0, missing), value=PADDING_BIAS),
+        )
 
 
 class Denoiser(ModelMixin, ConfigMixin):
@@ -119,6 +146,10 @@ class Denoiser(ModelMixin, ConfigMixin):
         nothing = self.missing.new_zeros(len(frames), self.tokens, self.missing.shape[1])
         return self._assemble(nothing, frames, torch.zeros_like(nothing[..., 0], dtype=torch.bool))
 
+    def mean_cls(self, cls: torch.Tensor) -> torch.Tensor:
+        """The token `(1, width)` that the mean of CLS tokens `(N, width)` becomes, ready for the U-Net."""
+        return self.norm(self.project_cls(cls.mean(0, keepdim=True)) + self.position[:1])
+
     def _assemble(
         self, tokens: torch.Tensor, frames: torch.Tensor, present: torch.Tensor | None
     ) -> Condition:
@@ -128,11 +159,14 @@ class Denoiser(ModelMixin, ConfigMixin):
 
     def forward(self, latents: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         """Velocity `eps - x0` (B, C, h, w) at `latents` and flow time `t` (B,) in [0, 1]."""
+        # diffusers makes the bias (1 - mask) * -10000 of a mask; any bias can be asked for that way.
+        mask = None if condition.bias is None else 1 - condition.bias / PADDING_BIAS
         return self.unet(
             latents,
             t * TIME_SCALE,
             encoder_hidden_states=condition.tokens,
             class_labels=condition.frame,
+            encoder_attention_mask=mask,
             return_dict=False,
         )[0]
 
