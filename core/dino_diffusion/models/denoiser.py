@@ -75,7 +75,9 @@ class Condition:
     def repeat(self, count: int) -> Condition:
         """Each entry `count` times, neighbours alike."""
         bias = None if self.bias is None else self.bias.repeat_interleave(count, 0)
-        return Condition(self.tokens.repeat_interleave(count, 0), self.frame.repeat_interleave(count, 0), bias)
+        return Condition(
+            self.tokens.repeat_interleave(count, 0), self.frame.repeat_interleave(count, 0), bias
+        )
 
     def _filled(self, length: int) -> Condition:
         bias = torch.zeros_like(self.tokens[..., 0]) if self.bias is None else self.bias

@@ -1,0 +1,154 @@
+"""A concept: what a kind of picture has in common, as a few vectors that a frozen denoiser understands.
+
+Textual inversion (Gal et al., ICLR 2023, arXiv 2208.01618; for medical images de Wilde et al. 2023, arXiv
+2303.13430) carried over to a denoiser that is conditioned on an image's tokens: the vectors stand where the
+CLS token stands. Only the vectors are learnt, so a concept is a file of some kilobytes, and it means
+something to the very denoiser it was learnt for alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from dino_diffusion.codes import Code
+from dino_diffusion.errors import ConceptError
+from dino_diffusion.files.atomic import atomic_path
+from dino_diffusion.models.bundle import ModelBundle
+
+MOST_VECTORS = 64
+MAX_BYTES = 1_000_000
+ENDING = ".safetensors"
+KIND, FORMAT = "dino-diffusion concept", 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+
+
+@dataclass(frozen=True, eq=False)
+class Concept:
+    """`vectors` (K, token width) float32, K from 1 to 64, in the space of `Condition.tokens`.
+
+    `model`: `model_id` of the bundle they were learnt for. `data_sha256`: over the images they were learnt
+    from, `images` how many; `steps` 0 is the class mean, without training. `source`: where the images come
+    from; `code`: the finding in a standard vocabulary. Raises ConceptError for what is none.
+    """
+
+    name: str
+    vectors: torch.Tensor
+    model: str
+    data_sha256: str = ""
+    images: int = 0
+    steps: int = 0
+    licence: str = ""
+    source: str = ""
+    description: str = ""
+    code: Code | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise ConceptError(
+                f"A concept cannot be called {str(self.name)[:80]!r}; use up to 64 letters, digits, spaces, "
+                "dots, '-' and '_', a letter or a digit first."
+            )
+        vectors = self.vectors
+        if vectors.ndim != 2 or not 1 <= len(vectors) <= MOST_VECTORS or not vectors.shape[1]:
+            raise ConceptError(
+                f"Concept '{self.name}' has vectors of shape {tuple(vectors.shape)}; give 1 to "
+                f"{MOST_VECTORS} vectors as (K, width)."
+            )
+        if vectors.dtype != torch.float32 or not bool(vectors.isfinite().all()):
+            raise ConceptError(
+                f"Concept '{self.name}' holds values that are no finite float32 numbers; learn it again."
+            )
+
+    def check(self, bundle: ModelBundle) -> None:
+        """Raises ConceptError unless the concept was learnt for this very bundle's models."""
+        if self.model != (model := model_id(bundle)):
+            raise ConceptError(
+                f"Concept '{self.name}' was learnt for model {self.model}, this bundle's is {model}; learn "
+                "it again with `dino-diffusion invert`, or name the bundle it was made with."
+            )
+        if self.vectors.shape[1] != bundle.denoiser.config.token_width:
+            raise ConceptError(
+                f"Concept '{self.name}' has vectors of width {self.vectors.shape[1]}, this bundle takes "
+                f"{bundle.denoiser.config.token_width}; learn it again with `dino-diffusion invert`."
+            )
+
+    def about(self) -> dict[str, Any]:
+        """Everything but the vectors, ready for JSON."""
+        fields = {name: value for name, value in vars(self).items() if name != "vectors"}
+        return fields | {"code": asdict(self.code) if self.code else None}
+
+    def save(self, path: str | Path) -> Path:
+        """Writes a safetensors file below 1 MB, whole or not at all. Raises RadiographError, ConceptError."""
+        path = Path(path)
+        metadata = {"kind": KIND, "format": str(FORMAT), "concept": json.dumps(self.about(), sort_keys=True)}
+        with atomic_path(path) as temporary:
+            save_file({"vectors": self.vectors.detach().cpu().contiguous()}, temporary, metadata)
+            if temporary.stat().st_size >= MAX_BYTES:
+                raise ConceptError(
+                    f"{path}: the concept would be larger than 1 MB; learn fewer vectors, or shorten its "
+                    "description."
+                )
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Concept:
+        """Reads what `save` wrote; nothing in the file is run. Raises ConceptError, one sentence a defect."""
+        path = Path(path)
+        try:
+            size = path.stat().st_size
+            if size >= MAX_BYTES:
+                raise ConceptError(
+                    f"{path}: has {size / 1e6:.1f} MB, a concept has less than 1; name the file that "
+                    "`dino-diffusion invert` wrote."
+                )
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("kind") != KIND or set(file.keys()) != {"vectors"}:
+                    raise ConceptError(
+                        f"{path}: is no concept of dino-diffusion; name a file that "
+                        "`dino-diffusion invert` wrote."
+                    )
+                vectors = file.get_tensor("vectors")
+        except (OSError, SafetensorError) as error:
+            raise ConceptError(
+                f"{path}: cannot be read as a concept ({_reason(error)}); name the .safetensors file that "
+                "`dino-diffusion invert` wrote."
+            ) from error
+        return _from_metadata(path, metadata, vectors)
+
+
+def _from_metadata(path: Path, metadata: dict[str, str], vectors: torch.Tensor) -> Concept:
+    if metadata.get("format") != str(FORMAT):
+        raise ConceptError(
+            f"{path}: a concept of format {metadata.get('format')}, this program reads {FORMAT}; update the "
+            "program, or learn the concept again."
+        )
+    try:
+        about = json.loads(metadata["concept"])
+        code = Code(**about.pop("code")) if about.get("code") else about.pop("code", None)
+        for name, kind in (("model", str), ("images", int), ("steps", int), ("settings", dict)):
+            if not isinstance(about.get(name), kind):
+                raise TypeError(f"no {name}")
+        return Concept(vectors=vectors, code=code, **about)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConceptError(
+            f"{path}: the concept's description is damaged ({_reason(error)}); copy the file again."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def model_id(bundle: ModelBundle) -> str:
+    """Sixteen hex digits: what a concept depends on. The prior and the lungs' read-out are not part of it."""
+    return bundle.id_of("encoder", "autoencoder", "denoiser")
