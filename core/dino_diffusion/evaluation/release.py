@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from dino_diffusion.crop import cut, whole
 from dino_diffusion.evaluation import EvaluationError, evenly
 from dino_diffusion.evaluation.distribution import MIN_IMAGES, evaluate_generation
 from dino_diffusion.evaluation.features import (
@@ -42,7 +43,7 @@ from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.training.assemble import whole_view_tokens
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
-from dino_diffusion.training.views import cut, square, whole
+from dino_diffusion.training.views import square
 
 Figures = dict[str, Any]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]

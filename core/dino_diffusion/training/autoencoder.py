@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dino_diffusion.crop import Box, cut, whole
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.training.batches import Batch, Prefetcher, in_threads
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
@@ -18,7 +19,7 @@ from dino_diffusion.training.perceptual import perceptual_loss
 from dino_diffusion.training.pictures import save_grid
 from dino_diffusion.training.settings import AutoencoderSettings
 from dino_diffusion.training.stream import EpochStream
-from dino_diffusion.training.views import Box, cut, square, whole
+from dino_diffusion.training.views import square
 
 VALIDATION_IMAGES, VALIDATION_SIZE = 64, 256
 

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dino_diffusion.crop import Box, cut
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.training.batches import Batch, Prefetcher
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
@@ -36,7 +37,7 @@ from dino_diffusion.training.loop import Step
 from dino_diffusion.training.pictures import save_grid
 from dino_diffusion.training.settings import EncoderSettings
 from dino_diffusion.training.stream import EpochStream
-from dino_diffusion.training.views import MAX_ENLARGEMENT, Box, cut, square
+from dino_diffusion.training.views import MAX_ENLARGEMENT, square
 from dino_diffusion.view import resize
 
 log = logging.getLogger(__name__)

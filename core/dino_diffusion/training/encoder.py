@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from dino_diffusion.crop import cut, whole
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.training.batches import in_threads
 from dino_diffusion.training.corpus import load_corpus
 from dino_diffusion.training.settings import EncoderSettings
 from dino_diffusion.training.stream import EpochStream
-from dino_diffusion.training.views import cut, draw_box, square, whole
+from dino_diffusion.training.views import draw_box, square
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+from dino_diffusion.crop import cut, frame_of, whole
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.training.batches import Batch
 from dino_diffusion.training.corpus import CorpusItem
-from dino_diffusion.training.views import MAX_ENLARGEMENT, cut, draw_box, frame_of, square, whole
+from dino_diffusion.training.views import MAX_ENLARGEMENT, draw_box, square
 
 SHARD_VIEWS = 256
 CPU_BATCH, GPU_BATCH = 8, 64

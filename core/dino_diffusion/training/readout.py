@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from dino_diffusion.crop import cut, whole
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
@@ -32,7 +33,7 @@ from dino_diffusion.training.alterations import draw_alteration
 from dino_diffusion.training.corpus import load_corpus
 from dino_diffusion.training.settings import ReadoutSettings
 from dino_diffusion.training.stream import EpochStream
-from dino_diffusion.training.views import cut, square, whole
+from dino_diffusion.training.views import square
 
 log = logging.getLogger(__name__)
 

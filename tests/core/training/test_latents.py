@@ -60,7 +60,8 @@ def test_whole_views_hold_what_the_models_say(tmp_path, items, encoder, autoenco
     )
     assert cache.items.tolist() == [0, 1, 2, 3, 4] * 2
     assert all(fits.all() for fits in cache.fits.values())
-    from dino_diffusion.training.views import cut, square, whole
+    from dino_diffusion.crop import cut, whole
+    from dino_diffusion.training.views import square
 
     picture = square(items[3].read())
     with torch.no_grad():

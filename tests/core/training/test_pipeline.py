@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from dino_diffusion.crop import cut, whole
 from dino_diffusion.errors import BundleError, ConfigurationError
 from dino_diffusion.models import Autoencoder, Denoiser, DinoEncoder
 from dino_diffusion.models.readout import LungReadout
@@ -15,7 +16,7 @@ from dino_diffusion.training.autoencoder import AutoencoderPart
 from dino_diffusion.training.corpus import load_corpus
 from dino_diffusion.training.run import load_part, train_part
 from dino_diffusion.training.settings import AutoencoderSettings, load_settings, recipe_path
-from dino_diffusion.training.views import cut, square, whole
+from dino_diffusion.training.views import square
 
 
 def test_every_part_is_trained_and_saved(trained: dict[str, Any]) -> None:

@@ -6,11 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dino_diffusion.crop import cut, frame_of
 from dino_diffusion.training.corpus import CorpusItem
 from dino_diffusion.training.denoiser import draw_present, draw_times, size_at
 from dino_diffusion.training.distillation import draw_crops
 from dino_diffusion.training.settings import DenoiserSettings, EncoderSettings, RunSettings
-from dino_diffusion.training.views import MAX_ENLARGEMENT, cut, draw_box, frame_of, square
+from dino_diffusion.training.views import MAX_ENLARGEMENT, draw_box, square
 
 
 def ramp(height: int, width: int) -> np.ndarray:
