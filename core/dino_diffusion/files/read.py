@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,29 +42,11 @@ def read_radiograph(path: Path) -> Radiograph:
     """The radiograph in a file. Raises RadiographError, naming file, problem and remedy."""
     from dino_diffusion.radiograph import Radiograph, Source
 
-    head = _head(path)
-    file_format = format_of_content(head, suffix_of(path))
-    if file_format is None:
-        raise RadiographError(
-            f"{path}: the content is no image that can be read, whatever the name says; give {READABLE}."
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            decoded = _decode(path, file_format)
+    with one_sentence(path):
+        file_format, decoded = decode_file(path)
         check_content(str(path), decoded.array)
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    except RadiographError:
-        raise
-    except MemoryError as error:
-        raise RadiographError(
-            f"{path}: too little memory to read it; free some or shrink the image."
-        ) from error
-    except Exception as error:
-        # The parsers meet whatever bytes a file holds and raise errors of a dozen kinds; for a person they
-        # all mean the same, and the cause stays attached for a developer.
-        raise truncated(path) from error
     own_order = decoded.array.dtype.newbyteorder("=")
     stored = decoded.grid.picture(decoded.array.astype(own_order, copy=False))
     grey = decoded.grey or range_of(stored, inverted=not decoded.bright_is_dense)
@@ -84,6 +68,43 @@ def read_radiograph(path: Path) -> Radiograph:
     if spacing is not None and decoded.grid.transpose:
         spacing = (spacing[1], spacing[0])
     return Radiograph(grey.shown(stored), stored, spacing, grey, source)
+
+
+def decode_file(path: Path) -> tuple[str, Decoded]:
+    """The format of a file and what its reader found. Raises RadiographError, and what parsers raise."""
+    file_format = content_format(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return file_format, _decode(path, file_format)
+
+
+def content_format(path: Path) -> str:
+    """Told from the file's first bytes. Raises RadiographError where it is none that can be read."""
+    file_format = format_of_content(_head(path), suffix_of(path))
+    if file_format is None:
+        raise RadiographError(
+            f"{path}: the content is no image that can be read, whatever the name says; give {READABLE}."
+        )
+    return file_format
+
+
+@contextmanager
+def one_sentence(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside becomes a RadiographError.
+
+    The parsers meet whatever bytes a file holds and raise errors of a dozen kinds; for a person they all mean
+    the same, and the cause stays attached for a developer.
+    """
+    try:
+        yield
+    except RadiographError:
+        raise
+    except MemoryError as error:
+        raise RadiographError(
+            f"{path}: too little memory to read it; free some or shrink the image."
+        ) from error
+    except Exception as error:
+        raise truncated(path) from error
 
 
 def _head(path: Path) -> bytes:
