@@ -31,6 +31,7 @@ def overlay(
     longest_side: int | None = 1024,
     names: dict[int, str] | None = None,
     legend: bool = True,
+    reference: np.ndarray | None = None,
 ) -> np.ndarray:
     """Radiograph with every label as a translucent area in an outline, and a legend below.
 
@@ -40,22 +41,29 @@ def overlay(
         longest_side: of the result in pixels; None keeps the radiograph's own size.
         names: of learnt segments (labels from 16).
         legend: add a strip below the picture that names the labels, so that no pixel is hidden.
+        reference: `(H, W)` other labels, whose outlines are drawn in white, as thin lines above the rest.
 
     Raises:
         ValueError: the shapes differ.
     """
-    if radiograph.shape != labels.shape:
-        raise ValueError(f"labels {labels.shape} do not lie on the grid of the radiograph {radiograph.shape}")
+    for grid in (labels, *([] if reference is None else [reference])):
+        if radiograph.shape != grid.shape:
+            raise ValueError(
+                f"labels {grid.shape} do not lie on the grid of the radiograph {radiograph.shape}"
+            )
     size = _fitted(radiograph.shape, longest_side)
     picture = np.repeat(_resized(radiograph, size)[..., None], 3, axis=2)
     width = max(1.5, max(size) / 420)  # of the outline
-    present = [int(label) for label in np.unique(labels) if label]
+    present = _present(labels)
     outlines = []
     for label in present:
-        depth = _depth(_resized((labels == label).astype(np.float32), size) > 0.5)
+        depth = _depth(labels, label, size)
         tint = np.array(segment_of(label).colour) / 255
         picture = _blend(picture, tint, FILL * np.clip(depth + 0.5, 0, 1))
-        outlines.append((tint, np.clip(width / 2 + 0.5 - np.abs(depth - width / 2), 0, 1)))
+        outlines.append((tint, _line(depth, width)))
+    if reference is not None:
+        depths = [_depth(reference, label, size) for label in _present(reference)]
+        outlines += [(np.ones(3), _line(depth, width / 2)) for depth in depths]
     for tint, opacity in outlines:  # above every fill
         picture = _blend(picture, tint, 0.95 * opacity)
     drawn = to_uint8(picture)
@@ -65,8 +73,18 @@ def overlay(
     return np.concatenate([drawn, strip])
 
 
-def _depth(mask: np.ndarray) -> np.ndarray:
-    """Signed distance to the edge of the mask in pixels, positive inside; smoothed against stairs."""
+def _present(labels: np.ndarray) -> list[int]:
+    return [int(label) for label in np.unique(labels) if label]
+
+
+def _line(depth: np.ndarray, width: float) -> np.ndarray:
+    """Opacity of an outline of `width` pixels that lies inside the mask."""
+    return np.clip(width / 2 + 0.5 - np.abs(depth - width / 2), 0, 1)
+
+
+def _depth(labels: np.ndarray, label: int, size: tuple[int, int]) -> np.ndarray:
+    """Signed distance to a label's edge at `size`, in pixels, positive inside; smoothed against stairs."""
+    mask = _resized(np.asarray(labels == label, dtype=np.float32), size) > 0.5
     if not mask.any():
         return np.full(mask.shape, -np.inf)
     if mask.all():

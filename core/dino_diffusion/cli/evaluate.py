@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,16 +9,15 @@ import typer
 
 from dino_diffusion.cli import options
 from dino_diffusion.cli.console import Output, complain, sentence
+from dino_diffusion.cli.evaluate_segmentation import end_with_failures, robustness, segmentation
 from dino_diffusion.cli.generate import SHEET_ENDING
 from dino_diffusion.cli.loading import load_bundle
 from dino_diffusion.errors import RadiographError
-from dino_diffusion.evaluation import evenly
 
 if TYPE_CHECKING:
     import numpy as np
 
     from dino_diffusion.evaluation.features import FeatureExtractor
-    from dino_diffusion.evaluation.segmentation import SegmentationReport
     from dino_diffusion.models import ModelBundle
 
 BATCH = 16
@@ -30,70 +25,8 @@ BATCH = 16
 app = typer.Typer(
     help="Measure labels against masks, or synthetic radiographs against real ones.", no_args_is_help=True
 )
-
-
-@app.command("segmentation")
-def segmentation(
-    images: Annotated[Path, typer.Option(metavar="DIR", help="Radiographs.")],
-    masks: Annotated[
-        Path, typer.Option(metavar="DIR", help="Masks of the same names: 1 right lung, 2 left lung.")
-    ],
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Measure on N pairs, evenly picked.", show_default="all"),
-    ] = None,
-    json: options.Json = False,
-    bundle: options.Bundle = None,
-    device: options.Device = None,
-    quiet: options.Quiet = False,
-) -> None:
-    """Dice and 95 % Hausdorff distance of the lungs against masks, paired by file name."""
-    console = Output(quiet, json)
-    with console.document() as document:
-        from dino_diffusion.evaluation.labelfiles import pair_by_stem
-
-        pairs = [image for image, _ in pair_by_stem(images, masks).matched]
-        loaded = load_bundle(bundle, device, console)
-        report = _measure_segmentation(loaded, images, masks, pairs, limit, console)
-        document |= {"bundle": loaded.id, "device": str(loaded.device), **report.to_dict()}
-        scores = document
-    dice, mm = scores["dice"], scores["hd95_mm"]
-    console.say(
-        f"{scores['n']} images, bundle {scores['bundle']}",
-        "Dice     " + "   ".join(f"{name} {dice[name]:.4f}" for name in ("mean", "right", "left", "p5")),
-        f"HD95     {scores['hd95']:.2f} % of the diagonal" + (f"   {mm:.1f} mm" if mm is not None else ""),
-    )
-    _end_with_failures(
-        # Two labelmaps that do not fit know no file's name.
-        error if stem in error else f"{stem}: {error}"
-        for stem, error in (entry.values() for entry in scores["failed"])
-    )
-
-
-def _measure_segmentation(
-    bundle: ModelBundle, images: Path, masks: Path, pairs: list[Path], limit: int | None, console: Output
-) -> SegmentationReport:
-    from dino_diffusion.evaluation.lungs import label_file, spacing_of
-    from dino_diffusion.evaluation.segmentation import evaluate_segmentation
-
-    with ExitStack() as stack:
-        if limited := limit is not None and limit < len(pairs):
-            # evaluate_segmentation takes folders; a folder of links is the smaller one.
-            chosen = [pairs[i] for i in evenly(len(pairs), limit)]
-            images = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            for path in chosen:
-                (images / path.name).symlink_to(path.resolve())
-        advance = stack.enter_context(
-            console.progress("Labelling and measuring", limit if limited else len(pairs))
-        )
-        report = evaluate_segmentation(
-            images,
-            masks,
-            lambda path: label_file(bundle, path),
-            lambda done, total: advance(1),
-            spacing_of,
-        )
-    return dataclasses.replace(report, masks_alone=[]) if limited else report
+app.command()(segmentation)
+app.command()(robustness)
 
 
 @app.command("generation")
@@ -134,7 +67,7 @@ def generation(
         console.say(*describe(values))
     for net in missing:
         complain(net)
-    _end_with_failures(failed)
+    end_with_failures(failed)
 
 
 def describe(values: dict[str, Any]) -> list[str]:
@@ -178,12 +111,3 @@ def _features(
     if not parts[0]:
         raise RadiographError(f"None of {len(paths)} files could be read; the first: {failed[0]}")
     return [np.concatenate(part) for part in parts]
-
-
-def _end_with_failures(sentences: Iterable[str]) -> None:
-    """Lists the files that count in no figure; with one or more, the exit code says so too."""
-    listed = list(sentences)
-    for text in listed:
-        complain(text)
-    if listed:
-        raise typer.Exit(1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from dino_diffusion.evaluation import EvaluationError
+from dino_diffusion.evaluation import EvaluationError, evenly
 from dino_diffusion.files.formats import stem_of
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
@@ -36,6 +36,12 @@ class Pairs:
     images_alone: list[str]
     masks_alone: list[str]
     ambiguous: list[str]
+
+    def limited(self, limit: int | None) -> Pairs:
+        """`limit` pairs, evenly picked, as if there were no other files; all of them where it is no less."""
+        if limit is None or limit >= len(self.matched):
+            return self
+        return Pairs([self.matched[i] for i in evenly(len(self.matched), limit)], [], [], [])
 
 
 def pair_by_stem(images_dir: Path, masks_dir: Path) -> Pairs:

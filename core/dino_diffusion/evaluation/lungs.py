@@ -1,22 +1,22 @@
-"""A bundle's lungs beside reference masks: what `evaluate_segmentation` asks of the files of a radiograph."""
+"""A bundle's answer to a file, lying as the file does: what `evaluate_segmentation` asks for."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from dino_diffusion.evaluation.labelfiles import Spacing
+from dino_diffusion.evaluation.segmentation import Prediction
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 
 
-def label_file(bundle: ModelBundle, path: Path) -> np.ndarray:
+def label_file(bundle: ModelBundle, path: Path) -> Prediction:
     """Lung labels of a file, lying as the file does, which need not be upright: so does its mask."""
     from dino_diffusion.segmentation.lungs import segment_lungs
 
-    labelmap = segment_lungs(bundle, Radiograph.read(path.resolve())).labelmap
-    return labelmap.radiograph.source.grid.stored_plane(labelmap.labels)
+    found = segment_lungs(bundle, Radiograph.read(path.resolve()))
+    grid = found.labelmap.radiograph.source.grid
+    return Prediction(grid.stored_plane(found.labelmap.labels), found.uncertainty, found.warnings)
 
 
 def spacing_of(path: Path) -> Spacing | None:

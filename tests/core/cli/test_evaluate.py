@@ -1,4 +1,4 @@
-"""`dino-diffusion evaluate`: the JSON contract, limits, what could not be read."""
+"""`dino-diffusion evaluate generation`: the JSON contract, what could not be read."""
 
 from __future__ import annotations
 
@@ -11,82 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dino_diffusion.evaluation import evenly
 from tests.tiny import smooth_picture
 
 Command = Callable
-
-
-@pytest.fixture
-def masks(radiographs: Path, tmp_path: Path) -> Path:
-    """Exactly what the stand-in for the lungs says, but for c, whose left lung is missing."""
-    folder = tmp_path / "masks"
-    folder.mkdir()
-    labels = np.zeros((48, 40), np.uint8)
-    labels[:, :10], labels[:, 20:] = 1, 2
-    for name in "abc":
-        Image.fromarray(np.where((labels == 2) & (name == "c"), 0, labels).astype(np.uint8)).save(
-            folder / f"{name}.png"
-        )
-    return folder
-
-
-@pytest.mark.usefixtures("simple_lungs")
-def test_segmentation_json(command: Command, radiographs: Path, masks: Path, bundle_folder: Path) -> None:
-    done = command(
-        "evaluate",
-        "segmentation",
-        "--images",
-        radiographs,
-        "--masks",
-        masks,
-        "--bundle",
-        bundle_folder,
-        "--json",
-    )
-    assert done.exit_code == 0, done.output
-    document = json.loads(done.stdout)
-    assert document["n"] == 3
-    assert document["dice"].keys() == {"right", "left", "mean", "p5"}
-    assert document["dice"]["right"] == 1
-    assert document["dice"]["left"] == pytest.approx(2 / 3)
-    assert {"hd95", "per_image"} <= document.keys()
-
-
-@pytest.mark.usefixtures("simple_lungs")
-def test_segmentation_for_a_person(
-    command: Command, radiographs: Path, masks: Path, bundle_folder: Path
-) -> None:
-    (radiographs / "b.png").write_text("no picture")
-    Image.new("L", (9, 9)).save(masks / "c.png")
-    done = command(
-        "evaluate", "segmentation", "--images", radiographs, "--masks", masks, "--bundle", bundle_folder
-    )
-    assert done.exit_code == 1
-    assert "1 images" in done.stdout
-    assert "right 1.0000" in done.stdout
-    assert "b.png" in done.stderr
-    assert "c: The mask is 9 x 9 pixels" in done.stderr
-
-
-@pytest.mark.usefixtures("simple_lungs")
-def test_segmentation_of_a_few(command: Command, radiographs: Path, masks: Path, bundle_folder: Path) -> None:
-    arguments = ("--images", radiographs, "--masks", masks, "--bundle", bundle_folder, "--json", "--limit", 1)
-    document = json.loads(command("evaluate", "segmentation", *arguments).stdout)
-    assert [entry["stem"] for entry in document["per_image"]] == ["b"]
-    assert document["masks_without_image"] == []
-
-
-def test_a_limit_picks_evenly() -> None:
-    assert evenly(10, 2) == [2, 7]
-    assert evenly(3, 3) == [0, 1, 2]
-
-
-def test_folders_that_do_not_pair(command: Command, radiographs: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    done = command("evaluate", "segmentation", "--images", radiographs, "--masks", tmp_path / "empty")
-    assert done.exit_code == 1
-    assert "mask of the same name" in done.stderr
 
 
 @pytest.fixture

@@ -119,3 +119,17 @@ def test_a_place_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_p
     with pytest.raises(RadiographError, match="cannot be written"):
         save_png(GREY, tmp_path / "folder.png")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder.png"]
+
+
+def test_reference_is_a_white_line_on_its_outline() -> None:
+    """Where the reference ends, whatever the labels are there."""
+    reference = np.zeros((64, 64), np.uint8)
+    reference[16:48, 16:48] = 1
+    without = overlay(np.zeros((64, 64)), np.zeros((64, 64), np.uint8), 256, legend=False)
+    drawn = overlay(np.zeros((64, 64)), np.zeros((64, 64), np.uint8), 256, legend=False, reference=reference)
+    changed = np.argwhere((drawn != without).any(-1))
+    assert (drawn[64, 128] == drawn[64, 128].max()).all() and drawn[64, 128].max() > 100, "white, on the edge"
+    assert changed.min() >= 62 and changed.max() <= 194, "nothing outside of it"
+    assert (drawn[128, 128] == without[128, 128]).all(), "not filled"
+    with pytest.raises(ValueError, match="do not lie on the grid"):
+        overlay(np.zeros((64, 64)), np.zeros((64, 64), np.uint8), reference=reference[:32])

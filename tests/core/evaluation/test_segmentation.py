@@ -1,7 +1,8 @@
-"""Dice and surface distance: known shifts, hand-computed cases, empty lungs, folders with bad files."""
+"""Folders of images and masks: the report, its intervals, bad files, worst cases."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -13,75 +14,11 @@ from PIL import Image
 
 from dino_diffusion.errors import Cancelled, RadiographError
 from dino_diffusion.evaluation import EvaluationError
+from dino_diffusion.evaluation.cases import TILE, worst_cases, write_table
 from dino_diffusion.evaluation.labelfiles import read_labels, stem
-from dino_diffusion.evaluation.segmentation import evaluate_segmentation, score_pair
-
-
-def two_lungs(shape: tuple[int, int] = (60, 80), shift: int = 0) -> np.ndarray:
-    """Two rectangles of 30 x 20 pixels, the right lung on the left side, moved down by `shift`."""
-    labels = np.zeros(shape, np.uint8)
-    labels[10 + shift : 40 + shift, 10:30] = 1
-    labels[10 + shift : 40 + shift, 45:65] = 2
-    return labels
-
-
-def test_identical_masks_agree_perfectly() -> None:
-    score = score_pair(two_lungs(), two_lungs(), (0.5, 0.5))
-    assert (score.right, score.left, score.mean, score.hd95, score.hd95_mm) == (1, 1, 1, 0, 0)
-
-
-def test_known_shift_gives_the_dice_and_distance_computed_by_hand() -> None:
-    """Moved by 3 of 30 rows, 27 are shared: Dice 0.9; the outlines are 3 pixels apart, the diagonal 100."""
-    score = score_pair(two_lungs(shift=3), two_lungs(), (0.5, 0.5))
-    assert score.right == pytest.approx(0.9)
-    assert score.left == pytest.approx(0.9)
-    assert score.hd95 == pytest.approx(3.0)
-    assert score.hd95_mm == pytest.approx(1.5)
-
-
-def test_spacing_of_rows_and_columns_is_told_apart() -> None:
-    score = score_pair(two_lungs(shift=3), two_lungs(), (2.0, 0.5))
-    sideways = score_pair(np.roll(two_lungs(), 3, axis=1), two_lungs(), (2.0, 0.5))
-    assert score.hd95_mm is not None and sideways.hd95_mm is not None
-    assert sideways.hd95_mm == pytest.approx(1.5)
-    assert score.hd95_mm > sideways.hd95_mm
-
-
-def test_distance_grows_with_the_shift() -> None:
-    distances = [score_pair(two_lungs(shift=shift), two_lungs(), None).hd95 for shift in range(6)]
-    assert distances == sorted(distances) and distances[-1] > distances[0]
-
-
-def test_swapped_lungs_score_nothing() -> None:
-    swapped = np.array([0, 2, 1], np.uint8)[two_lungs()]
-    assert score_pair(swapped, two_lungs(), None).mean == 0
-
-
-def test_zones_count_as_their_lung() -> None:
-    zones = two_lungs()
-    zones[10:20][zones[10:20] == 1] = 3
-    zones[20:30][zones[20:30] == 1] = 4
-    zones[30:40][zones[30:40] == 2] = 8
-    zones[0, 0] = 16  # a learnt segment is no lung
-    assert score_pair(zones, two_lungs(), None).mean == 1
-
-
-def test_empty_mask_conventions() -> None:
-    nothing = np.zeros((60, 80), np.uint8)
-    both = score_pair(nothing, nothing, None)
-    assert (both.mean, both.hd95, both.hd95_mm) == (1, 0, None)
-    missed = score_pair(nothing, two_lungs(), (2.0, 2.0))
-    assert (missed.mean, missed.hd95, missed.hd95_mm) == (0, pytest.approx(100), pytest.approx(200))
-    one_lung = np.where(two_lungs() == 1, 1, 0).astype(np.uint8)
-    half = score_pair(one_lung, two_lungs(), None)
-    assert (half.right, half.left, half.hd95) == (1, 0, pytest.approx(50))
-
-
-def test_mask_of_another_size_and_unknown_labels_are_refused() -> None:
-    with pytest.raises(EvaluationError, match="80 x 50 pixels and the labelled image 80 x 60"):
-        score_pair(two_lungs(), np.zeros((50, 80), np.uint8), None)
-    with pytest.raises(EvaluationError, match="label 12"):
-        score_pair(two_lungs(), two_lungs() * np.uint8(12), None)
+from dino_diffusion.evaluation.overlap import structures_of
+from dino_diffusion.evaluation.segmentation import Prediction, evaluate_segmentation
+from tests.core.evaluation.lungs import two_lungs
 
 
 @pytest.fixture
@@ -107,7 +44,7 @@ def test_report_has_the_contracts_shape_and_averages(folders: tuple[Path, Path])
     report = evaluate_segmentation(
         images,
         masks,
-        lambda path: two_lungs(shift=3 if path.stem == "a" else 0),
+        lambda path: Prediction(two_lungs(shift=3 if path.stem == "a" else 0), 0.4, ("Look at it.",)),
         progress=lambda done, total: calls.append((done, total)),
     )
     document = json.loads(json.dumps(report.to_dict(), allow_nan=False))
@@ -115,9 +52,19 @@ def test_report_has_the_contracts_shape_and_averages(folders: tuple[Path, Path])
     assert document["dice"] == pytest.approx({"right": 0.95, "left": 0.95, "mean": 0.95, "p5": 0.905})
     assert document["hd95"] == pytest.approx(1.5)
     assert document["hd95_mm"] is None
-    assert document["per_image"][0] == pytest.approx(
-        {"stem": "a", "right": 0.9, "left": 0.9, "mean": 0.9, "hd95": 3.0, "hd95_mm": None}
+    assert document["per_image"][0] == (
+        {
+            "stem": "a",
+            "right": pytest.approx(0.9),
+            "left": pytest.approx(0.9),
+            "mean": pytest.approx(0.9),
+            "hd95": pytest.approx(3.0),
+            "hd95_mm": None,
+            "uncertainty": 0.4,
+            "warnings": ["Look at it."],
+        }
     )
+    assert document["share_with_warnings"] == 1
     assert document["images_without_mask"] == ["without.png"]
     assert document["masks_without_image"] == ["orphan.png"]
     assert document["failed"] == []
@@ -130,7 +77,9 @@ def test_mean_is_over_images_of_the_mean_of_the_two_lungs(folders: tuple[Path, P
         write(images / f"{name}.png", two_lungs())
         write(masks / f"{name}.png", two_lungs())
     one_lung = np.where(two_lungs() == 1, 1, 0).astype(np.uint8)
-    report = evaluate_segmentation(images, masks, lambda path: one_lung if path.stem == "a" else two_lungs())
+    report = evaluate_segmentation(
+        images, masks, lambda path: Prediction(one_lung if path.stem == "a" else two_lungs())
+    )
     assert report.to_dict()["dice"] == pytest.approx({"right": 1, "left": 0.5, "mean": 0.75, "p5": 0.525})
 
 
@@ -143,10 +92,10 @@ def test_bad_files_are_listed_and_the_rest_goes_on(folders: tuple[Path, Path]) -
     (masks / "text.png").write_text("no picture")
     write(images / "twice.tif", two_lungs())
 
-    def segment(path: Path) -> np.ndarray:
+    def segment(path: Path) -> Prediction:
         if path.stem == "unreadable":
             raise RadiographError("unreadable.png is truncated: copy it again.")
-        return two_lungs()
+        return Prediction(two_lungs())
 
     report = evaluate_segmentation(images, masks, segment)
     assert list(report.scores) == ["good"]
@@ -162,12 +111,12 @@ def test_no_pair_and_no_folder_are_one_sentence(folders: tuple[Path, Path]) -> N
     write(images / "a.png", two_lungs())
     write(masks / "b.png", two_lungs())
     with pytest.raises(EvaluationError, match=r"No image in .* has a mask of the same name"):
-        evaluate_segmentation(images, masks, lambda path: two_lungs())
+        evaluate_segmentation(images, masks, lambda path: Prediction(two_lungs()))
     with pytest.raises(EvaluationError, match="is not a folder"):
-        evaluate_segmentation(images / "missing", masks, lambda path: two_lungs())
+        evaluate_segmentation(images / "missing", masks, lambda path: Prediction(two_lungs()))
     write(masks / "a.png", two_lungs()[:9])
     with pytest.raises(EvaluationError, match="None of 1 pairs"):
-        evaluate_segmentation(images, masks, lambda path: two_lungs())
+        evaluate_segmentation(images, masks, lambda path: Prediction(two_lungs()))
 
 
 def test_cancel_is_passed_on(folders: tuple[Path, Path]) -> None:
@@ -175,7 +124,7 @@ def test_cancel_is_passed_on(folders: tuple[Path, Path]) -> None:
     write(images / "a.png", two_lungs())
     write(masks / "a.png", two_lungs())
 
-    def cancelled(path: Path) -> np.ndarray:
+    def cancelled(path: Path) -> Prediction:
         raise Cancelled("stop")
 
     with pytest.raises(Cancelled):
@@ -192,7 +141,7 @@ def test_nifti_masks_pair_by_stem_and_bring_their_spacing(folders: tuple[Path, P
     assert np.array_equal(labels, two_lungs())
     assert spacing == pytest.approx((0.5, 0.25))
     assert stem(masks / "case.1.nii.gz") == "case.1"
-    report = evaluate_segmentation(images, masks, lambda path: np.roll(two_lungs(), 4, axis=1))
+    report = evaluate_segmentation(images, masks, lambda path: Prediction(np.roll(two_lungs(), 4, axis=1)))
     score = report.scores["case.1"]
     assert score.hd95 == pytest.approx(4.0)
     assert score.hd95_mm == pytest.approx(1.0)
@@ -216,7 +165,9 @@ def test_spacing_of_the_image_is_asked_where_the_mask_has_none(folders: tuple[Pa
     images, masks = folders
     write(images / "a.png", two_lungs())
     write(masks / "a.png", two_lungs())
-    report = evaluate_segmentation(images, masks, lambda _: two_lungs(shift=2), spacing=lambda _: (0.2, 0.2))
+    report = evaluate_segmentation(
+        images, masks, lambda _: Prediction(two_lungs(shift=2)), spacing=lambda _: (0.2, 0.2)
+    )
     assert report.to_dict()["hd95_mm"] == pytest.approx(0.4)
     assert math.isclose(report.scores["a"].hd95, 2.0)
 
@@ -228,3 +179,72 @@ def test_coloured_and_fractional_masks_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "fractions.tif")
     with pytest.raises(EvaluationError, match="no labels"):
         read_labels(tmp_path / "fractions.tif")
+
+
+@pytest.fixture
+def twelve(folders: tuple[Path, Path]) -> tuple[Path, Path]:
+    """Twelve files; `shifted_by_number` labels them the worse the higher their number is."""
+    images, masks = folders
+    for number in range(12):
+        write(images / f"{number:02}.png", two_lungs() * np.uint8(80))
+        write(masks / f"{number:02}.png", two_lungs())
+    return folders
+
+
+def shifted_by_number(path: Path) -> Prediction:
+    return Prediction(two_lungs(shift=int(path.stem)), uncertainty=int(path.stem) / 20)
+
+
+def test_every_figure_has_an_interval_around_it(twelve: tuple[Path, Path]) -> None:
+    document = evaluate_segmentation(*twelve, shifted_by_number).to_dict()
+    assert document["ci95"]["dice"].keys() == document["dice"].keys()
+    for name, value in document["dice"].items():
+        low, high = document["ci95"]["dice"][name]
+        assert low <= value <= high and low < high
+    low, high = document["ci95"]["hd95"]
+    assert low < document["hd95"] < high
+    assert document["ci95"]["hd95_mm"] is None
+    assert document == evaluate_segmentation(*twelve, shifted_by_number).to_dict()
+
+
+def test_uncertainty_that_grows_with_the_error_finds_every_failure(twelve: tuple[Path, Path]) -> None:
+    """Dice is 1 - shift / 30: below 0.85 from a shift of 5 on."""
+    found = evaluate_segmentation(*twelve, shifted_by_number).to_dict()["uncertainty"]
+    assert (found["n"], found["n_below"], found["auroc"]) == (12, 7, 1)
+    assert found["spearman"] == pytest.approx(-1)
+
+
+def test_a_limit_takes_pairs_evenly(twelve: tuple[Path, Path]) -> None:
+    (twelve[1] / "orphan.png").write_bytes((twelve[1] / "00.png").read_bytes())
+    report = evaluate_segmentation(*twelve, shifted_by_number, limit=3)
+    assert list(report.scores) == ["02", "06", "10"]
+    assert report.masks_alone == []
+
+
+def test_other_structures_than_lungs(twelve: tuple[Path, Path]) -> None:
+    report = evaluate_segmentation(*twelve, shifted_by_number, structures=structures_of([2]))
+    assert report.to_dict()["dice"].keys() == {"2", "mean", "p5"}
+
+
+def test_table_and_page_of_the_worst(twelve: tuple[Path, Path], tmp_path: Path) -> None:
+    report = evaluate_segmentation(*twelve, shifted_by_number)
+    assert [case.image.stem for case in report.worst(3)] == ["11", "10", "09"]
+    with open(write_table(report.to_dict()["per_image"], tmp_path / "out" / "t.csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert (rows[3]["stem"], float(rows[3]["mean"])) == ("03", pytest.approx(0.9))
+    assert (rows[3]["hd95_mm"], rows[3]["warnings"]) == ("", "")
+    page = worst_cases(report, shifted_by_number, count=4)
+    assert page.ndim == 3 and page.dtype == np.uint8
+    assert page.shape[1] > 4 * TILE and page.shape[0] > 2 * TILE
+
+
+def test_worst_cases_of_a_file_that_does_not_lie_upright(folders: tuple[Path, Path]) -> None:
+    """Labels and mask lie as the file does; the page turns all three alike."""
+    images, masks = folders
+    volume = sitk.GetImageFromArray((two_lungs() * np.uint8(80))[None])
+    volume.SetDirection((0, -1, 0, 0, 0, 1, -1, 0, 0))  # rows and columns exchanged, one flipped
+    sitk.WriteImage(volume, str(images / "a.nii.gz"))
+    write(masks / "a.png", two_lungs())
+    report = evaluate_segmentation(images, masks, lambda _: Prediction(two_lungs()))
+    assert worst_cases(report, lambda _: Prediction(two_lungs())).dtype == np.uint8
