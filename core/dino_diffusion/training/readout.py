@@ -1,8 +1,9 @@
 """Training of the lung head without a label.
 
-1. Clusters over the corpus, of denoiser features and encoder patches together: k-means at several counts;
-   each cluster is as much lung as its cells lie inside the prior ellipses (`segmentation/naming.py`). The
-   mean over the clusterings is a soft map an image; no image's own lungs are known to anyone.
+1. Clusters over the corpus, of denoiser features and encoder patches on a fine grid together: k-means at
+   several counts; each cluster is as much lung as its cells lie inside the prior ellipses
+   (`segmentation/naming.py`). The mean over the clusterings is a soft map an image; no image's own lungs are
+   known to anyone. The patches only help to make these labels: the head reads the denoiser alone.
 2. Self-training: over the corpus, the cells with the highest values are lung, as many as lungs take of a
    frontal picture on average (`lung_area`). The head learns the cells clear of that border, on the images
    and on altered copies (shift, zoom, rotation, squash, gamma, inversion, black surroundings), the
@@ -74,9 +75,9 @@ def fit_readout(
     readout.fit_reduction(first)
     plain, patches = [], []
     for number, batch in enumerate(tqdm(batches, "features", disable=quiet)):
-        encoded = encode(batch)
-        plain.append(readout.reduce(features(encoded, number)))
-        patches.append(encoded.tokens.patches.cpu())
+        plain.append(readout.reduce(features(encode(batch), number)))
+        with torch.no_grad():
+            patches.append(encoder(batch.to(device), settings.patch_image_size).patches.cpu())
     alterations = [draw_alteration(rng) for _ in range(len(pixels) * settings.copies)]
     altered = []
     starts = range(0, len(alterations), BATCH)

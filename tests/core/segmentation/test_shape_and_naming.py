@@ -20,6 +20,16 @@ def test_the_prior_puts_the_right_lung_on_the_left_of_the_picture() -> None:
     assert not (right & left).any()
 
 
+def test_lungs_lean_toward_each_other_at_the_apices_and_leave_room_for_the_heart() -> None:
+    columns, prior = torch.arange(64), lung_prior(64)
+    right, left = RIGHT_LUNG_PRIOR.inside(64), LEFT_LUNG_PRIOR.inside(64)
+    for lung, medial in ((right, 1), (left, -1)):
+        upper, lower = (part.sum(0) for part in (lung[:28], lung[28:]))
+        shift = (upper * columns).sum() / upper.sum() - (lower * columns).sum() / lower.sum()
+        assert medial * shift > 2
+    assert (prior & left).sum() < left.sum()
+
+
 def test_lungs_are_parted_between_them_and_named_by_side() -> None:
     labels = part_lungs(two_lungs())
     assert set(np.unique(labels)) == {0, 1, 2}
