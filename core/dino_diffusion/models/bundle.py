@@ -27,6 +27,7 @@ from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.models.prior import TokenPrior
 from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.models.storage import MAX_SHARD, load_part, save_int8
+from dino_diffusion.models.training_index import TrainingIndex
 
 INDEX, CARD = "model_index.json", "README.md"
 PARTS = {
@@ -47,7 +48,8 @@ def default_bundle() -> Path:
 class ModelBundle:
     """All parts on one device, ready for inference. `size`: side of the model's picture in pixels.
 
-    `time_shift`: shift of the time grid that the denoiser was trained for.
+    `time_shift`: shift of the time grid that the denoiser was trained for. `training_index`: what it was
+    trained on, where the bundle says so; not part of `id`.
     """
 
     encoder: DinoEncoder
@@ -58,6 +60,7 @@ class ModelBundle:
     size: int = 256
     time_shift: float = 1.5
     folder: Path | None = None
+    training_index: TrainingIndex | None = None
 
     def __post_init__(self) -> None:
         latent = self.autoencoder.config.latent_channels, self.denoiser.config.latent_channels
@@ -131,7 +134,7 @@ class ModelBundle:
         parts: dict[str, Any] = {}
         for name, kind in PARTS.items():
             parts[name] = load_part(kind, folder / name)
-        bundle = cls(**parts, **settings, folder=folder)
+        bundle = cls(**parts, **settings, folder=folder, training_index=TrainingIndex.load(folder))
         return bundle.to(device)
 
     def save_pretrained(
@@ -159,6 +162,8 @@ class ModelBundle:
                 "time_shift": self.time_shift,
             }
             (draft / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+            if self.training_index is not None:
+                self.training_index.save(draft)
             if card is not None:
                 (draft / CARD).write_text(card)
             if folder.exists():

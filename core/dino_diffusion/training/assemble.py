@@ -1,4 +1,5 @@
-"""Trained parts become a bundle: the token prior is fitted, and what was done is noted beside the weights."""
+"""Trained parts become a bundle: the prior is fitted, the training images are indexed, and what was done is
+noted beside the weights."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -18,9 +20,11 @@ from dino_diffusion.models.encoder import DinoEncoder, EncoderOutput
 from dino_diffusion.models.prior import TokenPrior
 from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.models.storage import load_part
+from dino_diffusion.models.training_index import TrainingIndex
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
+from dino_diffusion.training.corpus import load_corpus
 from dino_diffusion.training.latents import load_cache
-from dino_diffusion.training.provenance import provenance_of, settings_of
+from dino_diffusion.training.provenance import provenance_of, settings_of, without_paths
 from dino_diffusion.training.settings import DenoiserSettings
 
 PROVENANCE = "provenance.json"
@@ -35,21 +39,25 @@ def assemble(
     """Writes the bundle of the parts in `folders` (encoder, autoencoder, denoiser, readout) to `target`.
 
     A folder is a run's or its `weights`. `latents`: the denoiser's cache, whose whole views the prior is
-    fitted on. Weights are stored in half precision; an earlier bundle at `target` is replaced as a whole.
+    fitted on and the index of training images is made of. Weights are stored in half precision; an earlier
+    bundle at `target` is replaced as a whole.
     Raises ConfigurationError and BundleError for parts that are missing or do not fit.
     """
     check_replaceable(target)
     weights = {name: weights_folder(folder) for name, folder in folders.items()}
     denoiser = load_part(Denoiser, weights["denoiser"])
     settings = settings_of(weights["denoiser"])
+    tokens, items = whole_views(latents)
+    training_index, index_notes = index_training_images(tokens, items, settings.get("data", {}))
     bundle = ModelBundle(
         load_part(DinoEncoder, weights["encoder"]),
         load_part(Autoencoder, weights["autoencoder"]),
         denoiser,
-        fit_prior(whole_view_tokens(latents), denoiser.config.token_grid, components),
+        fit_prior(tokens, denoiser.config.token_grid, components),
         load_part(LungReadout, weights["readout"]),
         size=max(settings.get("sizes", DenoiserSettings.sizes)),
         time_shift=settings.get("time_shift", DenoiserSettings.time_shift),
+        training_index=training_index,
     )
     _check_readout(bundle)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +67,7 @@ def assemble(
         forget_folders(draft)
         notes = {"bundle": bundle.id, "parts": {n: provenance_of(f) for n, f in weights.items()}}
         notes["prior"] = {"components": bundle.prior.config.components}
+        notes["training_index"] = index_notes
         (draft / PROVENANCE).write_text(json.dumps(notes, indent=1) + "\n")
         if target.exists():
             target.rename(Path(temporary) / "before")
@@ -81,6 +90,11 @@ def weights_folder(folder: Path) -> Path:
 
 def whole_view_tokens(latents: Path) -> EncoderOutput:
     """Tokens of the cache's uncropped views, in float32. Raises ConfigurationError if there are none."""
+    return whole_views(latents)[0]
+
+
+def whole_views(latents: Path) -> tuple[EncoderOutput, torch.Tensor]:
+    """Tokens of the cache's uncropped views, in float32, and the number of each one's corpus item `(N,)`."""
     names: set[str] = set()
     for path in sorted(latents.glob("views-*.safetensors")):
         with safe_open(path, "pt") as shard:
@@ -91,7 +105,32 @@ def whole_view_tokens(latents: Path) -> EncoderOutput:
     cache = load_cache(latents, tuple(sizes[:1]))
     boxes = cache.frames[sizes[0]][:, :4]
     whole = (boxes == torch.tensor([0.0, 0.0, 1.0, 1.0])).all(dim=1)
-    return EncoderOutput(cache.cls[whole].float(), cache.patches[whole].float())
+    return EncoderOutput(cache.cls[whole].float(), cache.patches[whole].float()), cache.items[whole]
+
+
+def index_training_images(
+    tokens: EncoderOutput, items: torch.Tensor, data: dict[str, Any]
+) -> tuple[TrainingIndex | None, dict[str, Any]]:
+    """The index of the images that `tokens` come from, and what to note of it.
+
+    `items`: their places in the corpus that the run's `data` settings name. None, and the reason as a note,
+    where the corpus is not here or does not tell patients apart.
+    """
+    try:
+        corpus = load_corpus(
+            data.get("path", ""), data.get("splits", ()), data.get("sources", ()), data.get("limit")
+        )
+        patients = [corpus[item].patient for item in items.tolist()]
+        index = TrainingIndex.of(tokens.cls.numpy(), patients)
+    except (ConfigurationError, OSError, IndexError) as error:
+        return None, {"missing": without_paths(str(error))}
+    known = [patient for patient in patients if patient]
+    return index, {
+        "images": len(index.codes),
+        "dimensions": index.codes.shape[1],
+        "reference_images": len(known),
+        "reference_patients": len(set(known)),
+    }
 
 
 def fit_prior(tokens: EncoderOutput, grid: int, components: int = COMPONENTS) -> TokenPrior:

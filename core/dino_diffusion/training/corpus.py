@@ -23,7 +23,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class CorpusItem:
-    """One image: a file, or `length` bytes at `offset` inside a shard."""
+    """One image: a file, or `length` bytes at `offset` inside a shard. `patient`: "" where nobody says."""
 
     key: str
     source: str
@@ -31,6 +31,7 @@ class CorpusItem:
     offset: int = 0
     length: int | None = None
     split: str = ""
+    patient: str = ""
 
     def data(self) -> bytes:
         """The picture file's bytes."""
@@ -59,8 +60,9 @@ def load_corpus(
 ) -> list[CorpusItem]:
     """Items of `data`: a folder of pictures, a `.csv` list, or a folder or file of `.tar` shards.
 
-    A CSV has a column `image` (path beside the CSV) and, optionally, `id`, `source`, `split`; a shard has
-    these in a JSON beside each picture; in a folder the first sub-folder is the split, the last the source.
+    A CSV has a column `image` (path beside the CSV) and, optionally, `id`, `source`, `split`, `patient_id`;
+    a shard has these in a JSON beside each picture; in a folder the first sub-folder is the split, the last
+    the source.
     `splits` and `sources` keep the items that match. Raises `ConfigurationError` if nothing is found.
     """
     if not str(data):
@@ -128,13 +130,14 @@ def _from_csv(path: Path) -> list[CorpusItem]:
             row.get("source") or "",
             path.parent / row["image"],
             split=row.get("split") or "",
+            patient=row.get("patient_id") or "",
         )
         for row in rows
     ]
 
 
 def _from_shard(path: Path) -> list[CorpusItem]:
-    """WebDataset layout: `key.webp` (or another picture) and `key.json` with `id`, `source`, `split`."""
+    """WebDataset layout: `key.webp` (or another picture) and `key.json` with a CSV's other columns."""
     pictures: dict[str, tarfile.TarInfo] = {}
     about: dict[str, dict[str, str]] = {}
     try:
@@ -155,6 +158,7 @@ def _from_shard(path: Path) -> list[CorpusItem]:
             member.offset_data,
             member.size,
             about.get(key, {}).get("split", ""),
+            about.get(key, {}).get("patient_id", ""),
         )
         for key, member in pictures.items()
     ]

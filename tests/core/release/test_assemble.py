@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from dino_diffusion.errors import BundleError, ConfigurationError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.training.assemble import PROVENANCE, assemble, fit_prior, whole_view_tokens
 from dino_diffusion.training.provenance import without_paths
+from tests.core.release.conftest import latent_shard
 
 PARTS = ("encoder", "autoencoder", "denoiser", "readout")
 
@@ -44,6 +47,31 @@ def test_the_prior_knows_whole_views_alone(runs: Path) -> None:
     assert prior.config.components == 10
     drawn = prior.sample(200, torch.Generator().manual_seed(0))
     torch.testing.assert_close(drawn.cls.mean(0), tokens.cls.mean(0), atol=0.5, rtol=0)
+
+
+def test_the_training_images_are_indexed(runs: Path, tmp_path: Path) -> None:
+    """150 whole views of 75 patients, in the order of the cache and not of the list; the crops do not count."""
+    views = latent_shard(whole=150, crops=10)
+    views["items"] = views["items"].flip(0)
+    save_file(views, tmp_path / "views-00000.safetensors")
+    rows = [f"picture-{number}.png,train,p{number // 2}" for number in range(160)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,split,patient_id", *rows]))
+    run = shutil.copytree(runs / "denoiser", tmp_path / "denoiser")
+    settings = json.loads((run / "run.json").read_text())
+    settings["settings"]["data"] = {"path": str(tmp_path / "list.csv"), "splits": ["train"]}
+    (run / "run.json").write_text(json.dumps(settings))
+    bundle = assemble(parts_of(runs) | {"denoiser": run}, tmp_path, tmp_path / "bundle")
+    assert bundle.training_index is not None
+    distances, images = bundle.training_index.nearest(views["cls"][:150].float().numpy())
+    assert images.tolist() == list(range(150)) and distances.max() < 1e-2
+    notes = json.loads((tmp_path / "bundle" / PROVENANCE).read_text())["training_index"]
+    assert notes == {"images": 150, "dimensions": 24, "reference_images": 150, "reference_patients": 75}
+
+
+def test_why_there_is_no_index_is_noted(assembled: Path) -> None:
+    assert ModelBundle.from_pretrained(assembled).training_index is None
+    notes = json.loads((assembled / PROVENANCE).read_text())["training_index"]
+    assert list(notes) == ["missing"]
 
 
 def test_provenance_says_how_long_on_what_and_no_path(assembled: Path, runs: Path) -> None:
