@@ -39,7 +39,7 @@ def tiny_bundle(seed: int = 0, token_grid: int = TOKEN_GRID) -> ModelBundle:
         prior = TokenPrior(CLS_WIDTH, PATCH_WIDTH, TOKEN_GRID, components=6)
         prior.mean.normal_()
         prior.factors.normal_()
-        readout = LungReadout(width=sum(WIDTHS), hidden=8)
+        readout = LungReadout(width=sum(WIDTHS), hidden=8, checked=(CLS_WIDTH, PATCH_WIDTH))
         return ModelBundle(encoder, autoencoder, denoiser, prior, readout, size=SIZE)
 
 

@@ -8,12 +8,16 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional
 
+from dino_diffusion.models.view_checks import ViewChecks
+
 
 class LungReadout(ModelMixin, ConfigMixin):
     """Features `(B, width, h, w)` to logits `(B, 3, h, w)`: background, right lung, left lung.
 
     The features' leading principal components (`reduce`), at unit variance, go through three small
-    convolutions. `layers` and `times` say which of the denoiser's features it was trained on.
+    convolutions. `layers` and `times` say which of the denoiser's features it was trained on. `checks` tell
+    whether the picture is what the head was made for; `checked` are the token widths that they read, None
+    for a head without checks.
     """
 
     mean: torch.Tensor
@@ -27,8 +31,10 @@ class LungReadout(ModelMixin, ConfigMixin):
         hidden: int = 48,
         layers: tuple[str, ...] = ("up_blocks.0", "up_blocks.1", "up_blocks.2"),
         times: tuple[float, ...] = (0.05, 0.15),
+        checked: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self.checks = None if checked is None else ViewChecks(*checked)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("components", torch.eye(width, kept))
         self.head = nn.Sequential(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from dino_diffusion.radiograph import Labelmap, Radiograph
 from dino_diffusion.segmentation.observation import Observation, observe
 from dino_diffusion.segmentation.refine import guided_upsample
 from dino_diffusion.segmentation.shape import largest_region
+from dino_diffusion.view import ModelView
 
 SMALL_LUNG = 0.02
 """A lung below this share of the picture is reported."""
@@ -34,6 +35,10 @@ class LungSegmentation:
     uncertainty: float
     uncertainty_map: np.ndarray
     warnings: tuple[str, ...] = ()
+    mirrored: bool = False
+    """The heart and the stomach seem to lie on the wrong side; the labels are not swapped for it."""
+    foreign: bool = False
+    """It looks like no upright frontal chest radiograph; the labels mean little then."""
 
 
 def segment_lungs(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) -> LungSegmentation:
@@ -54,17 +59,27 @@ def lungs_of(bundle: ModelBundle, observation: Observation) -> LungSegmentation:
     with inference(bundle.device):
         votes = torch.stack([bundle.readout(features).softmax(1) for features in observation.features])
         refined = guided_upsample(votes.mean(0), view.pixels.to(bundle.device))[0].cpu()
-    lungs = keep_largest(refined[1:].numpy())
+    labels = labels_of(view, keep_largest(refined[1:].numpy()))
+    on_grid = view.to_source(doubt_of(votes).cpu())[0, 0].numpy()
+    checks, tokens = bundle.readout.checks, observation.encoded.tokens
+    found = LungSegmentation(
+        Labelmap(labels, radiograph),
+        image_uncertainty(votes),
+        on_grid,
+        mirrored=checks is not None and bool(checks.mirrored(tokens) > 0),
+        foreign=checks is not None and bool(checks.foreign(tokens) > 0),
+    )
+    return replace(found, warnings=_warnings(found))
+
+
+def labels_of(view: ModelView, lungs: np.ndarray) -> np.ndarray:
+    """Probabilities `(2, h, w)` of right and left lung over the view to labels on the source's own grid."""
     on_source = view.to_source(torch.from_numpy(lungs)[None])[0].numpy()
-    labels = np.zeros(radiograph.shape, dtype=np.uint8)
+    labels = np.zeros(on_source.shape[1:], dtype=np.uint8)
     lung = on_source.sum(0) > 0.5
     labels[lung] = RIGHT_LUNG
     labels[lung & (on_source[1] > on_source[0])] = LEFT_LUNG
-    on_grid = view.to_source(doubt_of(votes).cpu())[0, 0].numpy()
-    uncertainty = image_uncertainty(votes)
-    return LungSegmentation(
-        Labelmap(labels, radiograph), uncertainty, on_grid, _warnings(labels, uncertainty)
-    )
+    return labels
 
 
 def doubt_of(votes: torch.Tensor) -> torch.Tensor:
@@ -91,11 +106,18 @@ def keep_largest(lungs: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _warnings(labels: np.ndarray, uncertainty: float) -> tuple[str, ...]:
-    found = []
+def _warnings(found: LungSegmentation) -> tuple[str, ...]:
+    if found.foreign:
+        return ("This looks like no upright frontal chest radiograph; the labels mean little.",)
+    labels, said = found.labelmap.labels, []
     for value, name in ((RIGHT_LUNG, "right"), (LEFT_LUNG, "left")):
         if (labels == value).mean() < SMALL_LUNG:
-            found.append(f"The {name} lung is missing or very small; is this a frontal chest radiograph?")
-    if uncertainty > HIGH_UNCERTAINTY:
-        found.append("The outline is uncertain; look at it before you use it.")
-    return tuple(found)
+            said.append(f"The {name} lung is missing or very small; look at the picture.")
+    if found.mirrored:
+        said.append(
+            "The heart and the stomach seem to lie on the wrong side; is the picture mirrored? "
+            "Right and left are named as if it were not."
+        )
+    if found.uncertainty > HIGH_UNCERTAINTY:
+        said.append("The outline is uncertain; look at it before you use it.")
+    return tuple(said)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from dino_diffusion.crop import cut, whole
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.denoiser import Denoiser
-from dino_diffusion.models.encoder import DinoEncoder
+from dino_diffusion.models.encoder import DinoEncoder, EncoderOutput
 from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.segmentation.naming import lung_prior
@@ -34,6 +34,7 @@ from dino_diffusion.training.alterations import draw_alteration
 from dino_diffusion.training.corpus import load_corpus
 from dino_diffusion.training.settings import ReadoutSettings
 from dino_diffusion.training.stream import EpochStream
+from dino_diffusion.training.view_checks import fit_view_checks
 from dino_diffusion.training.views import square
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,12 @@ def fit_readout(
     batches = pixels.split(BATCH)
     first = torch.cat([features(encode(batch), i) for i, batch in enumerate(batches[:REDUCED_ON])])
     readout = LungReadout(
-        first.shape[1], settings.components, settings.hidden, settings.layers, settings.times
+        first.shape[1],
+        settings.components,
+        settings.hidden,
+        settings.layers,
+        settings.times,
+        checked=(encoder.cls_width, encoder.patch_width),
     )
     readout.fit_reduction(first)
     plain, patches = [], []
@@ -105,6 +111,13 @@ def fit_readout(
             )
         soft = (soft + own) / 2
         log.info("self-training round %d of %d", number + 1, settings.rounds)
+
+    @torch.no_grad()
+    def tokens(batch: torch.Tensor) -> EncoderOutput:
+        encoded = encoder(batch.to(device))
+        return EncoderOutput(encoded.cls.cpu(), encoded.patches.cpu())
+
+    readout.checks = fit_view_checks(pixels, tokens, rng)
     return readout.eval()
 
 

@@ -1,0 +1,58 @@
+"""Is this a frontal chest radiograph, and is it the right way round? Answers from the encoder's tokens alone.
+
+`training/view_checks` fits them without a label, on pictures and on altered copies of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dino_diffusion.models.encoder import EncoderOutput
+
+SIDES_GRID, VIEW_GRID = 6, 4
+"""Patches are pooled to these grids: to compare the two halves, and to see what is where."""
+
+
+class ViewChecks(nn.Module):
+    """Two scores a picture, above 0 where a warning is due.
+
+    `width` of the CLS token and `patch_width` of the patches that they read.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    borders: torch.Tensor
+
+    def __init__(self, width: int, patch_width: int) -> None:
+        super().__init__()
+        seen = width + patch_width * VIEW_GRID**2
+        self.register_buffer("mean", torch.zeros(seen))
+        self.register_buffer("scale", torch.ones(seen))
+        self.register_buffer("borders", torch.zeros(3))
+        self.sides = nn.Linear(patch_width * SIDES_GRID * (SIDES_GRID // 2), 1, bias=False)
+        self.view = nn.Linear(seen, 1)
+
+    def mirrored(self, tokens: EncoderOutput) -> torch.Tensor:
+        """`(B,)`: the heart and the stomach seem to lie on the wrong side."""
+        return self.sides(side_difference(tokens))[:, 0] - self.borders[0]
+
+    def foreign(self, tokens: EncoderOutput) -> torch.Tensor:
+        """`(B,)`: turned, cut, scrambled, or far from anything seen in training."""
+        seen = (view_tokens(tokens) - self.mean) / self.scale
+        turned = self.view(seen)[:, 0] - self.borders[1]
+        return torch.maximum(turned, seen.square().mean(1) / self.borders[2].clamp_min(1e-6) - 1)
+
+
+def side_difference(tokens: EncoderOutput) -> torch.Tensor:
+    """`(B, n)`: each place in the picture's left half less its counterpart in the right one.
+
+    Mirroring the picture turns its sign, so what is the same on both sides cannot mislead.
+    """
+    places = tokens.pooled(SIDES_GRID).unflatten(1, (SIDES_GRID, SIDES_GRID))
+    return (places - places.flip(2))[:, :, : SIDES_GRID // 2].flatten(1)
+
+
+def view_tokens(tokens: EncoderOutput) -> torch.Tensor:
+    """`(B, n)`: CLS and the pooled patches."""
+    return torch.cat([tokens.cls, tokens.pooled(VIEW_GRID).flatten(1)], dim=1)

@@ -1,0 +1,77 @@
+"""Side and view: learnt from altered copies, on tokens whose answer is known."""
+
+import numpy as np
+import torch
+
+from dino_diffusion.models.encoder import EncoderOutput
+from dino_diffusion.models.readout import LungReadout
+from dino_diffusion.models.view_checks import side_difference
+from dino_diffusion.training.view_checks import fit_view_checks, logistic_regression, spoil
+
+SIZE = 48
+
+
+def chests(count: int, seed: int = 0) -> torch.Tensor:
+    """Two dark lungs, and a bright heart on the picture's right side, each a little elsewhere."""
+    rng = np.random.default_rng(seed)
+    down, across = np.mgrid[:SIZE, :SIZE] / SIZE
+    pictures = np.full((count, 1, SIZE, SIZE), 0.7, dtype=np.float32)
+    for picture in pictures[:, 0]:
+        (x, y), air = rng.uniform(-0.04, 0.04, 2), rng.uniform(0.1, 0.3)
+        for centre in (0.28, 0.72):
+            picture[((across - centre - x) / 0.16) ** 2 + ((down - 0.45 - y) / 0.33) ** 2 < 1] = air
+        picture[((across - 0.6 - x) / 0.14) ** 2 + ((down - 0.6 - y) / 0.14) ** 2 < 1] = 0.9
+    return torch.from_numpy(pictures + rng.normal(0, 0.02, pictures.shape).astype(np.float32))
+
+
+def encode(pictures: torch.Tensor) -> EncoderOutput:
+    """Patches are the picture itself, in coarse cells; CLS its mean and spread."""
+    cells = torch.nn.functional.adaptive_avg_pool2d(pictures, 12)
+    spread = torch.stack([pictures.mean((1, 2, 3)), pictures.std((1, 2, 3))], dim=1)
+    return EncoderOutput(spread, torch.cat([cells, cells.square()], dim=1))
+
+
+def test_mirrored_and_foreign_pictures_are_noticed_and_others_are_not() -> None:
+    checks = fit_view_checks(chests(120), encode, np.random.default_rng(0))
+    fresh = chests(60, seed=1)
+    plain, mirrored = encode(fresh), encode(fresh.flip(-1))
+    assert (checks.mirrored(plain) > 0).float().mean() <= 0.1
+    assert (checks.mirrored(mirrored) > 0).float().mean() >= 0.95
+    assert (checks.foreign(plain) > 0).float().mean() <= 0.1
+    assert (checks.foreign(mirrored) > 0).float().mean() <= 0.1
+    assert (checks.foreign(encode(fresh.flip(-2))) > 0).float().mean() >= 0.95
+    noise = torch.rand(20, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    assert (checks.foreign(encode(noise)) > 0).all()
+
+
+def test_what_is_alike_on_both_sides_says_nothing_about_the_side() -> None:
+    patches = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    tokens = EncoderOutput(torch.zeros(2, 4), patches)
+    flipped = EncoderOutput(torch.zeros(2, 4), patches.flip(-1))
+    even = EncoderOutput(torch.zeros(2, 4), patches + patches.flip(-1))
+    torch.testing.assert_close(side_difference(flipped), -side_difference(tokens))
+    torch.testing.assert_close(side_difference(even), torch.zeros_like(side_difference(even)))
+
+
+def test_a_spoilt_picture_is_never_the_picture_itself() -> None:
+    picture, rng = chests(1), np.random.default_rng(0)
+    for _ in range(30):
+        spoilt = spoil(picture, rng)
+        assert spoilt.shape == picture.shape
+        assert not torch.equal(spoilt, picture)
+
+
+def test_logistic_regression_finds_the_border_of_shifted_rows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(400, 3, generator=generator) * torch.tensor([1.0, 10.0, 0.1])
+    shift = torch.tensor([4.0, 0.0, 0.0])
+    weight, bias = logistic_regression(rows[:200] + shift, rows[200:] - shift, decay=1e-3)
+    assert ((rows[:200] + shift) @ weight + bias > 0).float().mean() > 0.99
+    assert ((rows[200:] - shift) @ weight + bias < 0).float().mean() > 0.99
+
+
+def test_checks_travel_with_the_readout_and_a_head_without_them_loads(tmp_path) -> None:
+    for name, checked in (("with", (24, 12)), ("without", None)):
+        LungReadout(width=8, kept=4, hidden=4, checked=checked).save_pretrained(tmp_path / name)
+        loaded = LungReadout.from_pretrained(tmp_path / name)
+        assert (loaded.checks is not None) == (checked is not None)
