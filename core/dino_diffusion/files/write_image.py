@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,9 @@ def write_image(
     The destination is a file, or a folder for `name` (default: the source's). The ending of a lossless
     format is obeyed, any other replaced by that of `image_format`. `synthetic` is kept as JSON in the
     header: PNG text, TIFF description, NIfTI and NRRD and MHA comment, DICOM private element beside the
-    standard's derived-image attributes. A DICOM file gets new identifiers and no patient's data.
-    Raises RadiographError for another shape or dtype, or a place that cannot be written to.
+    standard's derived-image attributes and an overlay plane. A DICOM file gets new identifiers and no
+    patient's data. Raises RadiographError for another shape or dtype, a place that cannot be written to, and
+    where the file would replace its own source.
     """
     source = radiograph.source
     if stored.shape != radiograph.shape or stored.dtype != radiograph.stored.dtype:
@@ -59,9 +61,19 @@ def write_image(
         raise RadiographError(
             f"{source.name}: its black is dense, which {chosen} cannot say; write {source.format} instead."
         )
+    check_not_original(path, [source.path] if source.path else [])
     with atomic_path(path) as temporary:
         _write(temporary, radiograph, stored, chosen, synthetic)
     return path
+
+
+def check_not_original(path: Path, originals: Iterable[Path]) -> None:
+    """Raises RadiographError where writing to `path` would replace one of the originals."""
+    for original in originals:
+        if path.exists() and original.exists() and path.samefile(original):
+            raise RadiographError(
+                f"{path}: the result would replace an original of that name; choose another folder or name."
+            )
 
 
 def _write(
