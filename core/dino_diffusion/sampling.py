@@ -119,6 +119,11 @@ def time_grid(steps: int, shift: float = 1.0, t_start: float = 1.0) -> Tensor:
     return times
 
 
+def steps_below(t_start: float, steps: int, shift: float = 1.0) -> int:
+    """How many of the `steps` of the whole way lie below `t_start`, at least one: as dense as from noise."""
+    return max(min(1, steps), round(steps * t_start / (shift - (shift - 1) * t_start)))
+
+
 def resolution_shift(size: tuple[int, int], trained: tuple[int, int]) -> float:
     """Shift that gives latents of `size` (h, w) the signal-to-noise ratio known from `trained` (h, w).
 

@@ -69,6 +69,17 @@ class SquareView:
         left, top = (self.side - self.width) // 2, (self.side - self.height) // 2
         return left, self.side - self.width - left, top, self.side - self.height - top
 
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the square that show the picture and not its padding, in model pixels."""
+        unit = self.size / self.side
+        left, _, top, _ = self.pads
+        first_row, first_column = round(top * unit), round(left * unit)
+        return (
+            slice(first_row, first_row + round(self.height * unit)),
+            slice(first_column, first_column + round(self.width * unit)),
+        )
+
     def to_model(self, pixels: np.ndarray) -> torch.Tensor:
         """`(H, W)` float to `(1, 1, size, size)`: padded with 0 (air), antialiased when shrinking."""
         picture = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))[None, None]

@@ -58,6 +58,17 @@ class LabelmapFormat(StrEnum):
     same = "same"
 
 
+class ImageFormat(StrEnum):
+    """What `generate --format` knows."""
+
+    png = "png"
+    tiff = "tiff"
+    nifti = "nii.gz"
+    nrrd = "nrrd"
+    mha = "mha"
+    dicom = "dcm"
+
+
 class Part(StrEnum):
     """What `train` can train."""
 

@@ -44,6 +44,7 @@ from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.training.assemble import whole_view_tokens
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
 from dino_diffusion.training.views import square
+from dino_diffusion.view import ModelView
 
 Figures = dict[str, Any]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -192,7 +193,7 @@ class Measurement:
                 like = Radiograph.read(item.path)
                 made = generate(self.bundle, 1, like, self.seed + number)[0]
                 sources.append(like.model_view(self.bundle.size).pixels)
-                variants.append(torch.from_numpy(made.pixels)[None, None])
+                variants.append(ModelView.of(made.pixels, self.bundle.size).pixels)
                 advance(1)
         patients = {row.get("id") or row["image"]: row.get("patient_id") for row in list_rows(self.data)}
         names = [patients.get(item.key) or item.key for item in items]

@@ -61,6 +61,8 @@ class Recipe:
             for name, kind in (("operation", str), ("parameters", dict), ("inputs", dict), ("checks", dict)):
                 if not isinstance(getattr(recipe, name), kind):
                     raise TypeError(f"{name} is of another kind")
+            if not all(isinstance(value, str) for value in recipe.inputs.values()):
+                raise TypeError("inputs are no hashes")
             return recipe
         except TypeError as error:
             raise ConfigurationError(
@@ -119,6 +121,14 @@ class Recipe:
         with atomic_path(path) as temporary:
             temporary.write_text(self.to_json() + "\n")
         return path
+
+
+def incomplete(recipe: Recipe, error: Exception) -> ConfigurationError:
+    """The sentence for a recipe whose parameters do not fit its operation."""
+    return ConfigurationError(
+        f"The recipe is incomplete or of another version, {recipe.version} ({' '.join(str(error).split())}); "
+        f"take it from the picture's metadata or its {ENDING} as they were written."
+    )
 
 
 def stem_of_recipe(path: Path) -> str:

@@ -1,19 +1,34 @@
-"""New radiographs: from the tokens of a real one, or from the bundle's prior over tokens."""
+"""New radiographs: around real ones in the embedding manifold, of one class, or from the bundle's prior."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from dino_diffusion.device import device_name, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
-from dino_diffusion.generation.recipe import Recipe
+from dino_diffusion.files.checks import MINIMUM_SIDE
+from dino_diffusion.generation.embedding import ImageClass, blend, class_files, embed
+from dino_diffusion.generation.nearest import check_nearest
+from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
 from dino_diffusion.models import Condition, EncoderOutput, Frame, ModelBundle
 from dino_diffusion.radiograph import Radiograph
-from dino_diffusion.sampling import SAMPLERS, SamplingStep, VelocityModel, guided, initial_noise, time_grid
+from dino_diffusion.sampling import (
+    SAMPLERS,
+    SamplingStep,
+    VelocityModel,
+    guided,
+    initial_noise,
+    noised,
+    steps_below,
+    time_grid,
+)
+from dino_diffusion.view import SquareView
 
 DEFAULT_STEPS, DEFAULT_GUIDANCE, DEFAULT_SAMPLER = 16, 2.0, "dpmpp_2m"
 GUIDANCE_INTERVAL = (0.1, 0.9)
@@ -23,20 +38,107 @@ OPERATION = "generate"
 BATCH_ON_GPU = 8
 """A CPU gains 3 % from a larger batch than one, and loses that a picture is the same to the bit in any."""
 
+Draw = Callable[[torch.Generator], EncoderOutput]
+"""The tokens of one picture, from the picture's own generator."""
+
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A synthetic radiograph, float32 `(size, size)` in [0, 1], and its recipe."""
+    """A synthetic radiograph, float32 `(H, W)` in [0, 1] in the model's grey, and its recipe.
+
+    Its longer side has the bundle's size; its aspect is that of the radiograph it is a variant of, else it is
+    a square. `spacing_mm` follows from the same radiograph, None where that has none.
+    """
 
     pixels: np.ndarray
     recipe: Recipe
+    spacing_mm: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Variation:
+    """What new radiographs are to resemble; nothing at all: draws from the bundle's prior.
+
+    like: shares its embedding. others, mix: further radiographs to blend in, and the share of each (default:
+    all alike); `like` has what is left. strength: in (0, 1], the noise level at which `like` itself is the
+    start; 1 is pure noise. jitter: in [0, 1], how far each picture's embedding strays, 1 as far as that of
+    any other radiograph. image_class: embeddings are drawn from what its images have in common, and `like`
+    gives the start alone. Raises ConfigurationError for what is impossible or has no effect.
+    """
+
+    like: Radiograph | None = None
+    others: tuple[Radiograph, ...] = ()
+    mix: tuple[float, ...] = ()
+    strength: float = 1.0
+    jitter: float = 0.0
+    image_class: ImageClass | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1 or not 0 <= self.jitter <= 1:
+            raise ConfigurationError(
+                f"Strength {self.strength} and jitter {self.jitter} are impossible: use a strength above 0, "
+                "and both up to 1."
+            )
+        if self.mix and (len(self.mix) != len(self.others) or min(self.mix) < 0 or sum(self.mix) > 1):
+            raise ConfigurationError(
+                f"{len(self.mix)} shares ({', '.join(f'{share:g}' for share in self.mix)}) do not fit "
+                f"{len(self.others)} further radiographs: give one each, from 0 to 1 and together at most 1."
+            )
+        if self.like is None and (self.others or self.strength < 1):
+            raise ConfigurationError(
+                "A mix or a strength below 1 needs a radiograph to start from; name one."
+            )
+        if self.image_class is not None and (self.others or (self.like is not None and self.strength == 1)):
+            raise ConfigurationError(
+                "A class gives the embeddings, so a radiograph beside it can only be the start: give it "
+                "alone, with a strength below 1."
+            )
+        if self.jitter and self.like is None and self.image_class is None:
+            raise ConfigurationError("A jitter needs something to vary; name a radiograph or a class.")
+
+    @property
+    def radiographs(self) -> tuple[Radiograph, ...]:
+        """`like` and the others."""
+        return () if self.like is None else (self.like, *self.others)
+
+    def draw(self, bundle: ModelBundle) -> Draw:
+        """Where each picture gets its tokens from."""
+        source = self._source(bundle)
+        if not self.jitter:
+            return source
+        return lambda generator: bundle.prior.vary(source(generator), self.jitter, generator)
+
+    def _source(self, bundle: ModelBundle) -> Draw:
+        if self.image_class is not None or self.like is None:
+            prior = bundle.prior if self.image_class is None else self.image_class.prior
+            return lambda generator: prior.sample(1, generator)
+        shares = self.mix or (1 / (1 + len(self.others)),) * len(self.others)
+        tokens = [embed(bundle, radiograph) for radiograph in self.radiographs]
+        blended = blend(tokens, (1 - sum(shares), *shares))
+        return lambda generator: blended
+
+    def inputs(self) -> dict[str, str]:
+        """Hashes by the names that a recipe gives the files."""
+        found = {} if self.like is None else {"like": self.like.source.sha256}
+        found |= {name_of_other(n): r.source.sha256 for n, r in enumerate(self.others)}
+        return found | ({"class": self.image_class.sha256} if self.image_class is not None else {})
+
+
+def steps_of(bundle: ModelBundle, variation: Variation | None, steps: int) -> int:
+    """How many sampling steps a picture takes where the whole way from noise takes `steps`."""
+    return steps_below(variation.strength if variation else 1.0, steps, bundle.time_shift)
+
+
+def name_of_other(number: int) -> str:
+    """What a recipe calls the further radiographs: and, and-2, and-3 ..."""
+    return f"and-{number + 1}" if number else "and"
 
 
 @torch.no_grad()
 def generate(
     bundle: ModelBundle,
     count: int = 1,
-    like: Radiograph | None = None,
+    like: Radiograph | Variation | None = None,
     seed: int = 0,
     steps: int = DEFAULT_STEPS,
     guidance: float = DEFAULT_GUIDANCE,
@@ -48,9 +150,10 @@ def generate(
     """`count` radiographs: variants that share the embedding of `like`, or new ones from the prior.
 
     They are images `first`, `first + 1`, ... of the seed; image k is the same whatever `first` and `count`
-    are: on a CPU to the bit, on a GPU to the rounding of another batch size. `guidance_interval`: the flow
-    times, both included, between which `guidance` acts. The callback sees the steps of one batch after the
-    other. Raises ConfigurationError for impossible settings and Cancelled when the callback says so.
+    are: on a CPU to the bit, on a GPU to the rounding of another batch size. `steps` are those of the whole
+    way from noise; a strength below 1 takes its part of them. `guidance_interval`: the flow times, both
+    included, between which `guidance` acts. The callback sees the steps of one batch after the other.
+    Raises ConfigurationError for impossible settings and Cancelled when the callback says so.
     """
     if count < 1 or first < 0 or sampler not in SAMPLERS or not 0 <= guidance <= 20:
         raise ConfigurationError(
@@ -58,75 +161,98 @@ def generate(
             f"{guidance}: ask for at least one image, counted from 0, a sampler out of "
             f"{', '.join(SAMPLERS)}, and a guidance from 0 to 20."
         )
+    variation = like if isinstance(like, Variation) else Variation(like)
     settings = {
         "seed": seed,
         "steps": steps,
         "guidance": guidance,
         "guidance_interval": list(guidance_interval),
         "sampler": sampler,
+        "mix": list(variation.mix),
+        "strength": variation.strength,
+        "jitter": variation.jitter,
     }
-    times = time_grid(steps, bundle.time_shift)
-    inputs = {"like": like.source.sha256} if like is not None else {}
-    device = device_name(bundle.device)
+    times = time_grid(steps_of(bundle, variation, steps), bundle.time_shift, variation.strength)
+    recipe = Recipe(OPERATION, bundle.id, settings, variation.inputs(), device=device_name(bundle.device))
 
     def work(start: int, stop: int) -> list[Synthetic]:
         indices = range(first + start, first + stop)
         generators = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
-        encoded = _repeated(embedding, len(indices)) if embedding else _drawn(bundle, generators)
+        drawn = [draw(generator) for generator in generators]
+        encoded = EncoderOutput(torch.cat([d.cls for d in drawn]), torch.cat([d.patches for d in drawn]))
         noise = torch.cat([initial_noise((1, *bundle.latent_shape), g, bundle.device) for g in generators])
+        noise = noise if clean is None else noised(clean, noise, variation.strength)
         velocity = _guided_velocity(bundle, encoded, guidance, guidance_interval)
         latents = SAMPLERS[sampler](velocity, noise, times, callback)
-        pictures = bundle.autoencoder.decode(latents)[:, 0].float().cpu().numpy()
+        squares = bundle.autoencoder.decode(latents)[:, 0].float().cpu().numpy()
         # A batch of another size rounds otherwise: to replay a picture means to compute its batch again.
-        batch = [indices.start, indices.stop]
+        batch = {"batch": [indices.start, indices.stop]}
         return [
-            Synthetic(
-                picture,
-                Recipe(
-                    OPERATION, bundle.id, settings | {"index": index, "batch": batch}, inputs, device=device
-                ),
+            _result(
+                bundle, variation.like, square, replace(recipe, parameters=settings | batch | {"index": k})
             )
-            for index, picture in zip(indices, pictures, strict=True)
+            for k, square in zip(indices, squares, strict=True)
         ]
 
     with inference(bundle.device):
-        embedding = like and bundle.encoder(like.model_view(bundle.size).pixels.to(bundle.device))
+        draw = variation.draw(bundle)
+        clean = _latent(bundle, variation.like) if variation.strength < 1 else None
         batches = in_batches(count, work, most=1 if bundle.device.type == "cpu" else BATCH_ON_GPU)
     return [made for batch in batches for made in batch]
 
 
-def replay(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Radiograph] | None = None) -> Synthetic:
-    """The picture that `recipe` describes: on the device that made it, the same pixels.
+def again(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Any]) -> Synthetic:
+    """The picture that a recipe of `generate` describes, see `replay`.
 
-    `inputs`: the radiographs by the names that the recipe gives them (`like`). Raises ConfigurationError
-    for another bundle or other inputs than those of the recipe, and for a recipe that is incomplete.
+    `inputs` by the names that the recipe gives them: radiographs or their files; for `class` an ImageClass,
+    or the folder or list of its files. Raises ConfigurationError for others, and for an incomplete recipe.
     """
-    given = {name: radiograph.source.sha256 for name, radiograph in (inputs or {}).items()}
-    if recipe.operation != OPERATION:
-        raise ConfigurationError(f"The recipe is of '{recipe.operation}'; replay one of '{OPERATION}' here.")
-    if recipe.bundle != bundle.id:
-        raise ConfigurationError(
-            f"The recipe is of bundle {recipe.bundle}, this one is {bundle.id}; load the recipe's bundle."
-        )
-    if recipe.inputs != given:
-        hashes = [f"{name} of SHA-256 {value[:12]}..." for name, value in recipe.inputs.items()]
-        wanted = ", ".join(hashes) or "none"
-        raise ConfigurationError(
-            f"The inputs are not those of the recipe; pass the very files it was made from: {wanted}."
-        )
+    given = {name: _opened(bundle, name, value) for name, value in inputs.items()}
+    hashes = {name: v.sha256 if isinstance(v, ImageClass) else v.source.sha256 for name, v in given.items()}
+    recipe.check_inputs(hashes)
+    others = tuple(given[name] for n in range(len(given)) if (name := name_of_other(n)) in given)
     try:
         settings = dict(recipe.parameters)
         index, (start, stop) = settings.pop("index"), settings.pop("batch")
         settings["guidance_interval"] = tuple(settings["guidance_interval"])
+        mix, strength, jitter = (settings.pop(name) for name in ("mix", "strength", "jitter"))
         if not start <= index < stop <= start + BATCH_ON_GPU:
             raise ValueError(f"no image {index} in a batch from {start} to {stop}")
-        made = generate(bundle, stop - start, (inputs or {}).get("like"), first=start, **settings)
-        return made[index - start]
+        variation = Variation(given.get("like"), others, tuple(mix), strength, jitter, given.get("class"))
+        return generate(bundle, stop - start, variation, first=start, **settings)[index - start]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ConfigurationError(
-            f"The recipe is incomplete or of another version, {recipe.version} ({error}); "
-            "take it from the picture's metadata or its .recipe.json as they were written."
-        ) from error
+        raise incomplete(recipe, error) from error
+
+
+def _opened(bundle: ModelBundle, name: str, value: Any) -> Any:
+    if not isinstance(value, (str, Path)):
+        return value
+    if name == "class":
+        return ImageClass.of(bundle, (Radiograph.read(path) for path in class_files(Path(value))))
+    return Radiograph.read(value)
+
+
+def _result(bundle: ModelBundle, like: Radiograph | None, square: np.ndarray, recipe: Recipe) -> Synthetic:
+    """The square picture without the padding that `like` had, with its hash and what was checked."""
+    pixels, spacing = square, None
+    if like is not None:
+        shape = SquareView(*like.shape, bundle.size)
+        cropped = square[shape.inside]
+        # A strip so narrow that no file can hold it stays in its square.
+        pixels = np.ascontiguousarray(cropped) if min(cropped.shape) >= MINIMUM_SIDE else square
+        spacing = like.spacing_mm and (
+            like.spacing_mm[0] * shape.side / bundle.size,
+            like.spacing_mm[1] * shape.side / bundle.size,
+        )
+    recipe = replace(recipe, result=hash_of_pixels(pixels), checks=check_nearest(bundle, pixels))
+    return Synthetic(pixels, recipe, spacing)
+
+
+def _latent(bundle: ModelBundle, like: Radiograph | None) -> torch.Tensor | None:
+    """Latent `(1, C, h, w)` of a whole radiograph."""
+    if like is None:
+        return None
+    return bundle.autoencoder.encode(like.model_view(bundle.size).pixels.to(bundle.device)).float()
 
 
 def _guided_velocity(
@@ -142,14 +268,3 @@ def _guided_velocity(
         interval=interval,
         concatenate=Condition.cat,
     )
-
-
-def _repeated(one: EncoderOutput, count: int) -> EncoderOutput:
-    """The tokens of one picture for a batch of `count`."""
-    return EncoderOutput(one.cls.expand(count, -1), one.patches.expand(count, -1, -1, -1))
-
-
-def _drawn(bundle: ModelBundle, generators: list[torch.Generator]) -> EncoderOutput:
-    """Tokens from the prior, one picture a generator."""
-    drawn = [bundle.prior.sample(1, generator) for generator in generators]
-    return EncoderOutput(torch.cat([d.cls for d in drawn]), torch.cat([d.patches for d in drawn]))

@@ -7,6 +7,8 @@ generators over self-supervised embeddings (RCG, Li et al. 2023, is the strong o
 
 from __future__ import annotations
 
+import math
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -34,8 +36,8 @@ class TokenPrior(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def fit(self, encoded: EncoderOutput) -> None:
-        """From the tokens of n training radiographs, n well above `components`."""
-        tokens = torch.cat([encoded.cls, encoded.pooled(self.config.grid).flatten(1)], dim=1).double()
+        """From the tokens of n radiographs, n above `components`."""
+        tokens = self._flat(encoded).double()
         centred = tokens - tokens.mean(0)
         _, values, components = torch.linalg.svd(centred / (len(tokens) - 1) ** 0.5, full_matrices=False)
         kept = self.config.components
@@ -44,8 +46,31 @@ class TokenPrior(ModelMixin, ConfigMixin):
 
     def sample(self, count: int, generator: torch.Generator) -> EncoderOutput:
         """Tokens of `count` new radiographs; the generator lives on the CPU."""
+        return self._tokens(self.mean + self._deviation(count, generator))
+
+    def vary(self, encoded: EncoderOutput, amount: float, generator: torch.Generator) -> EncoderOutput:
+        """A neighbour of each of `encoded`, pooled: 0 the same tokens, 1 an independent draw of the prior.
+
+        mean + sqrt(1 - a^2) (x - mean) + a (draw - mean), an autoregressive step (preconditioned
+        Crank-Nicolson, Cotter et al. 2013) that keeps the prior's spread; adding noise alone would widen it.
+        """
+        noise = self._deviation(len(encoded.cls), generator)
+        centred = self._flat(encoded) - self.mean
+        return self._tokens(self.mean + math.sqrt(1 - amount**2) * centred + amount * noise)
+
+    def pooled(self, encoded: EncoderOutput) -> EncoderOutput:
+        """The same tokens on this prior's grid of patches."""
+        return self._tokens(self._flat(encoded))
+
+    def _deviation(self, count: int, generator: torch.Generator) -> torch.Tensor:
         noise = torch.randn(count, len(self.factors), generator=generator).to(self.mean)
-        tokens = self.mean + self.scale * noise @ self.factors
-        cls, patches = tokens.split([self.config.cls_width, tokens.shape[1] - self.config.cls_width], dim=1)
+        return self.scale * noise @ self.factors
+
+    def _flat(self, encoded: EncoderOutput) -> torch.Tensor:
+        """`(B, width)`: CLS, then the patches row by row."""
+        return torch.cat([encoded.cls, encoded.pooled(self.config.grid).flatten(1)], dim=1)
+
+    def _tokens(self, flat: torch.Tensor) -> EncoderOutput:
+        cls, patches = flat.split([self.config.cls_width, flat.shape[1] - self.config.cls_width], dim=1)
         grid = self.config.grid
         return EncoderOutput(cls, patches.unflatten(1, (grid, grid, -1)).permute(0, 3, 1, 2).contiguous())

@@ -15,11 +15,12 @@ from PIL import Image
 
 from dino_diffusion.cli.generate import AT_ONCE
 from dino_diffusion.generation import variants
+from dino_diffusion.generation.nearest import cls_tokens
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.models import ModelBundle
-from dino_diffusion.pictures import to_uint8
+from dino_diffusion.models.training_index import TrainingIndex
 from dino_diffusion.radiograph import Radiograph
-from tests.tiny import smooth_picture
+from tests.core.cli.conftest import save_picture
 
 Command = Callable
 FAST = ("--steps", 2)
@@ -115,23 +116,103 @@ def test_a_gpu_without_memory_is_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_written_recipe_replays_the_written_picture(
+def test_variants_have_the_aspect_of_their_original(
     command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path
 ) -> None:
-    """A 16-bit original that is no square; the recipe is read from the picture's own metadata."""
-    original = radiographs / "deep.png"
-    Image.fromarray((smooth_picture(5, 90, 60) * 65535).clip(0, 65535).astype(np.uint16)).save(original)
-    command(
-        "generate", "--like", original, "-n", 10, "--bundle", bundle_folder, "-o", tmp_path / "out", *FAST
+    command("generate", "--like", radiographs / "a.png", "-o", tmp_path, "--bundle", bundle_folder, *FAST)
+    assert Radiograph.read(tmp_path / "a_s0_0.png").shape == (64, 53)
+
+
+def test_every_way_of_varying(
+    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path
+) -> None:
+    a, b, c = (radiographs / f"{name}.png" for name in "abc")
+    save_picture(radiographs / "d.png", 9)
+    ways = {
+        "blend": ("--like", a, "--and", b, "--and", c, "--mix", 0.3, "--mix", 0.2),
+        "near": ("--like", a, "--strength", 0.5, "--jitter", 0.2),
+        "class": ("--class-of", radiographs),
+        "toward": ("--like", a, "--class-of", radiographs, "--strength", 0.6),
+    }
+    pictures, parameters = {}, {}
+    for name, options in ways.items():
+        out = tmp_path / name
+        done = command("generate", *options, "-o", out, "--bundle", bundle_folder, "--json", *FAST)
+        assert done.exit_code == 0, done.output
+        image = json.loads(done.stdout)["images"][0]
+        pictures[name], parameters[name] = Radiograph.read(image["image"]).stored, image
+    assert parameters["blend"]["mix"] == [0.3, 0.2]
+    assert (parameters["near"]["strength"], parameters["near"]["jitter"]) == (0.5, 0.2)
+    assert pictures["class"].shape == (64, 64) and pictures["toward"].shape == (64, 53)
+    assert not np.array_equal(pictures["near"], pictures["toward"])
+
+
+def test_a_list_can_name_the_class(
+    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path
+) -> None:
+    save_picture(radiographs / "d.png", 9)
+    (radiographs / "list.csv").write_text("image,finding\n" + "".join(f"{n}.png,x\n" for n in "abcd"))
+    shared = ("-o", tmp_path, "--bundle", bundle_folder, "--json", *FAST)
+    by_list, by_folder = (
+        json.loads(command("generate", "--class-of", place, *shared).stdout)["images"][0]["recipe"]
+        for place in (radiographs / "list.csv", radiographs)
     )
-    written = Radiograph.read(tmp_path / "out" / "deep_s0_9.png")
-    assert written.source.synthetic is not None
-    recipe = Recipe(**written.source.synthetic)
-    again = variants.replay(
-        recipe, ModelBundle.from_pretrained(bundle_folder), {"like": Radiograph.read(original)}
+    assert Path(by_list).read_text() == Path(by_folder).read_text()
+
+
+@pytest.mark.parametrize("format", ["png", "tiff", "nii.gz", "nrrd", "mha", "dcm"])
+def test_every_format_carries_the_recipe(
+    command: Command, bundle_folder: Path, tmp_path: Path, format: str
+) -> None:
+    done = command("generate", "--format", format, "-o", tmp_path, "--bundle", bundle_folder, "--json", *FAST)
+    image = json.loads(done.stdout)["images"][0]
+    assert Recipe.read(Path(image["image"])) == Recipe.read(Path(image["recipe"]))
+
+
+@pytest.mark.parametrize("chosen", ["--like", "--and", "--class-of"])
+def test_an_original_in_the_output_folder_is_not_replaced(
+    command: Command, radiographs: Path, bundle_folder: Path, chosen: str
+) -> None:
+    """Made by an earlier run and now used as an input of the same name."""
+    first = "a" if chosen == "--and" else "generated"
+    name = "a_s0_0.png" if chosen == "--and" else "generated_s0_0.png"
+    save_picture(radiographs / name, 4)
+    before = (radiographs / name).read_bytes()
+    options: dict[str, tuple[object, ...]] = {
+        "--and": ("--like", radiographs / "a.png", "--and", radiographs / name),
+        "--class-of": ("--class-of", radiographs),
+        "--like": ("--like", radiographs / "generated.png"),
+    }
+    if chosen == "--like":
+        (radiographs / name).rename(radiographs / "generated.png")
+        (radiographs / name).hardlink_to(radiographs / "generated.png")
+    done = command("generate", *options[chosen], "-o", radiographs, "--bundle", bundle_folder, *FAST)
+    assert (done.exit_code, first in done.stderr) == (1, True)
+    assert "would replace an original" in done.stderr
+    assert (radiographs / name).read_bytes() == before
+
+
+def test_without_an_index_the_missing_check_is_said_once(
+    command: Command, bundle_folder: Path, tmp_path: Path
+) -> None:
+    done = command("generate", "-n", 2, "-o", tmp_path, "--bundle", bundle_folder, *FAST)
+    assert done.stderr.count("Not compared with the training images") == 1
+
+
+def test_a_possible_copy_is_warned_of(command: Command, bundle_folder: Path, tmp_path: Path) -> None:
+    """The index holds the very picture that this seed gives."""
+    bundle = ModelBundle.from_pretrained(bundle_folder)
+    token = cls_tokens(bundle, [variants.generate(bundle, steps=2)[0].pixels])
+    others = np.random.default_rng(0).normal(size=(150, token.shape[1])).astype(np.float32)
+    bundle.training_index = TrainingIndex.of(
+        np.concatenate([others, token]), [*(f"p{number}" for number in range(150)), ""]
     )
-    assert written.shape == again.pixels.shape
-    assert np.array_equal(written.stored, to_uint8(again.pixels))
+    bundle.save_pretrained(tmp_path / "bundle")
+    arguments = ("generate", "-n", 2, "-o", tmp_path / "out", "--bundle", tmp_path / "bundle", *FAST)
+    assert "it may be a copy" in command(*arguments).stdout
+    document = json.loads(command(*arguments, "--json").stdout)
+    assert document["images"][0]["checks"]["nearest_training_image"]["image"] == 150
+    assert document["images"][0]["warnings"] and document["nearest_checked"]
 
 
 def test_help_tells_the_librarys_own_defaults(command: Command) -> None:
@@ -149,6 +230,12 @@ def test_help_tells_the_librarys_own_defaults(command: Command) -> None:
         (["--seed", "-1"], 2),
         (["--like", "missing.png"], 1),
         (["--like", "."], 1),
+        (["--strength", "0.5"], 1),
+        (["--jitter", "0.5"], 1),
+        (["--mix", "0.5"], 1),
+        (["--mix", "1.5"], 2),
+        (["--class-of", "."], 1),
+        (["--format", "jpg"], 2),
     ],
 )
 def test_bad_calls_say_why_and_leave_nothing(
