@@ -251,16 +251,22 @@ def draw_present(count: int, settings: DenoiserSettings, generator: torch.Genera
     present = torch.ones(count, 1 + grid * grid, dtype=torch.bool, device=device)
     present[:, 0] = ~chance(settings.drop_tokens)
     if grid:
-        corners = torch.randint(0, grid, (count, 2, 2), generator=generator, device=device)
-        low, high = corners.amin(-1), corners.amax(-1)
-        place = torch.arange(grid, device=device)
-        inside = [(place >= low[:, i, None]) & (place <= high[:, i, None]) for i in (0, 1)]
-        rectangle = inside[0][:, :, None] & inside[1][:, None, :]
-        lost = rectangle.flatten(1) & chance(settings.drop_tokens)[:, None]
+        rectangle = draw_rectangles(count, grid, generator)
+        lost = rectangle & chance(settings.drop_tokens)[:, None]
         lost |= chance(0.3, grid * grid) & chance(settings.drop_tokens)[:, None]
         lost |= chance(settings.drop_tokens / 3)[:, None]
         present[:, 1:] = ~lost
     return present & ~chance(settings.drop_all)[:, None]
+
+
+def draw_rectangles(count: int, grid: int, generator: torch.Generator) -> torch.Tensor:
+    """One random rectangle of a `grid` x `grid` each, `(count, grid^2)` bool, row by row, never empty."""
+    device = generator.device
+    corners = torch.randint(0, grid, (count, 2, 2), generator=generator, device=device)
+    low, high = corners.amin(-1), corners.amax(-1)
+    place = torch.arange(grid, device=device)
+    inside = [(place >= low[:, i, None]) & (place <= high[:, i, None]) for i in (0, 1)]
+    return (inside[0][:, :, None] & inside[1][:, None, :]).flatten(1)
 
 
 def alignment_loss(projected: torch.Tensor, patches: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -10,10 +10,11 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,11 +26,21 @@ from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.training.batches import Batch
-from dino_diffusion.training.corpus import CorpusItem
 from dino_diffusion.training.views import MAX_ENLARGEMENT, draw_box, square
 
 SHARD_VIEWS = 256
 CPU_BATCH, GPU_BATCH = 8, 64
+
+
+class Item(Protocol):
+    """An image to prepare."""
+
+    @property
+    def key(self) -> str:
+        """Names it: latents of other images are refused."""
+
+    def read(self) -> np.ndarray:
+        """Grey pixels `(H, W)` float32 in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class LatentCache:
         return len(self.cls)
 
 
-def list_views(items: list[CorpusItem], views: int, chosen: np.ndarray) -> list[View]:
+def list_views(items: Sequence[Item], views: int, chosen: np.ndarray) -> list[View]:
     """Every chosen item's views: the whole first, crops after."""
     return [View(int(index), number) for number in range(views) for index in chosen]
 
@@ -66,7 +77,7 @@ def list_views(items: list[CorpusItem], views: int, chosen: np.ndarray) -> list[
 @torch.no_grad()
 def prepare(
     folder: Path,
-    items: list[CorpusItem],
+    items: Sequence[Item],
     views: list[View],
     sizes: tuple[int, ...],
     encoder: DinoEncoder,
@@ -133,7 +144,7 @@ def _drawn(
             yield [batch for future in current if (batch := future.result()) is not None]
 
 
-def _draw(items: list[CorpusItem], sizes: tuple[int, ...], seed: int, view: View) -> Batch | None:
+def _draw(items: Sequence[Item], sizes: tuple[int, ...], seed: int, view: View) -> Batch | None:
     """One view at every size with its frame and item number; None if the image is too small for it."""
     picture = square(items[view.item].read())
     side = picture.shape[-1]
@@ -176,7 +187,7 @@ def _encode(
 
 def _check_origin(
     folder: Path,
-    items: list[CorpusItem],
+    items: Sequence[Item],
     views: list[View],
     sizes: tuple[int, ...],
     encoder: DinoEncoder,

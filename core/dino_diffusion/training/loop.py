@@ -13,7 +13,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from dino_diffusion.errors import ConfigurationError
+from dino_diffusion.errors import Cancelled, ConfigurationError
 from dino_diffusion.training.batches import Batch
 from dino_diffusion.training.checkpoint import describe, load_checkpoint, record, save_checkpoint
 from dino_diffusion.training.ema import Ema
@@ -37,6 +37,10 @@ Module = TypeVar("Module", bound=nn.Module)
 RECORD_EVERY = 50
 LOOK_EVERY = 10
 """Steps between looks at the loss on a GPU: each look waits for the device."""
+
+
+Callback = Callable[[int, float | None], bool | None]
+"""`(steps done, loss)` after each step. Returning False ends the run there; it can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,16 @@ class Part(Protocol[Module]):
         """Writes the averaged weights as the part's folder of a bundle."""
 
 
-def make_accelerator() -> Accelerator:
-    """bf16 where the device computes in it (1.6 times as fast on a CPU that does), fp16 on older GPUs."""
-    if torch.cuda.is_available():
+def make_accelerator(cpu: bool = False) -> Accelerator:
+    """bf16 where the device computes in it (1.6 times as fast on a CPU that does), fp16 on older GPUs.
+
+    `cpu` leaves a GPU alone that is there.
+    """
+    if torch.cuda.is_available() and not cpu:
         return Accelerator(mixed_precision="bf16" if torch.cuda.is_bf16_supported() else "fp16")
     able = torch.cpu.get_capabilities()
     return Accelerator(
-        mixed_precision="bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "no"
+        mixed_precision="bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "no", cpu=cpu
     )
 
 
@@ -104,11 +111,12 @@ def train(
     settings: Any,
     quiet: bool = False,
     accelerator: Accelerator | None = None,
+    callback: Callback | None = None,
 ) -> dict[str, Any]:
     """Runs `part` to the end of `run`, resuming from its folder's checkpoint. Returns the last figures.
 
     Raises ConfigurationError for a checkpoint that is damaged or of other settings, a loss that is no
-    number, and a batch that no GPU memory holds.
+    number, and a batch that no GPU memory holds; Cancelled when the callback says so.
     """
     training = Training(part, run, accelerator or make_accelerator())
     if training.main:
@@ -126,6 +134,11 @@ def train(
             bar.update()
             if training.loss is not None:
                 bar.set_postfix_str(f"loss {training.loss:.4f}, {progress:.0%} of the run", refresh=False)
+            if callback is not None and callback(training.step, training.loss) is False:
+                training.checkpoint()
+                raise Cancelled(
+                    f"{training.folder}: stopped after step {training.step}; the same command goes on there."
+                )
     return training.finish()
 
 
@@ -227,7 +240,7 @@ class Training:
         if self._due(self.run.picture_every):
             self._picture()
         if self._due(self.run.checkpoint_every):
-            self._checkpoint()
+            self.checkpoint()
 
     def _backward(self, step: Step) -> dict[str, torch.Tensor]:
         """Gradients of this step's batch, in as many pieces as the memory asks for."""
@@ -278,7 +291,8 @@ class Training:
         self.ema.copy_to(self.averaged)
         self.part.picture(self.averaged, self.device, self.folder / "pictures" / f"{self.step:07d}.png")
 
-    def _checkpoint(self) -> None:
+    def checkpoint(self) -> None:
+        """Saves all that a resumed run needs."""
         state = {
             "module": self.bare.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -294,7 +308,7 @@ class Training:
         hours = self.elapsed / 3600
         self.accelerator.wait_for_everyone()
         if self.main:
-            self._checkpoint()
+            self.checkpoint()
             self._validate()
             self._picture()
             self.part.save(self.averaged, self.folder / "weights")
