@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from timing import denoiser_pass, median_seconds
 
 GENERATED = 4
 """Pictures of one `generate` call, as in the demo."""
@@ -96,27 +96,19 @@ def measure(image: Path, options: argparse.Namespace) -> dict[str, Any]:
     hush_libraries()
     import torch
 
-    from dino_diffusion.device import choose_device, inference
+    from dino_diffusion.device import choose_device
     from dino_diffusion.generation import variants
-    from dino_diffusion.models import Frame, ModelBundle
+    from dino_diffusion.models import ModelBundle
     from dino_diffusion.radiograph import Radiograph
     from dino_diffusion.segmentation.lungs import segment_lungs
 
     device = choose_device(options.device)
     bundle = ModelBundle.from_pretrained(options.bundle, device)
     steps = options.steps or variants.DEFAULT_STEPS
-    frames = torch.tensor([Frame(size=bundle.size).numbers()], device=device)
-    latents = torch.zeros(1, *bundle.latent_shape, device=device)
-    t = torch.full((1,), 0.5, device=device)
-    condition = bundle.denoiser.condition(bundle.prior.sample(1, torch.Generator().manual_seed(0)), frames)
     radiograph = Radiograph.read(image)
 
-    def one_pass() -> None:
-        with inference(device):
-            bundle.denoiser(latents, t, condition).sum().item()
-
     tasks: dict[str, tuple[Callable[[], object], int]] = {
-        "denoiser pass": (one_pass, 1),
+        "denoiser pass": (denoiser_pass(bundle), 1),
         "read": (lambda: Radiograph.read(image), 1),
         "segment": (lambda: segment_lungs(bundle, radiograph), 1),
         "generate, one": (lambda: variants.generate(bundle, 1, steps=steps), 1),
@@ -137,17 +129,6 @@ def measure(image: Path, options: argparse.Namespace) -> dict[str, Any]:
         "seconds_per_image": seconds,
         "denoiser_passes": {name: value / unit for name, value in seconds.items()},
     }
-
-
-def median_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median of `repeats` calls after one that warms up. Every task ends on the CPU, so a GPU is done too."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def table(report: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from dino_diffusion.evaluation.intervals import (
     mean,
     rank_failures,
 )
-from dino_diffusion.evaluation.labelfiles import Spacing, pair_by_stem, read_labels, stem
+from dino_diffusion.evaluation.labelfiles import Pairs, Spacing, pair_by_stem, read_labels, stem
 from dino_diffusion.evaluation.overlap import LUNGS, ImageScores, Structures, score_pair
 
 
@@ -151,6 +151,17 @@ def evaluate_segmentation(
         Cancelled: passed through from `segment` or `progress`.
     """
     pairs = pair_by_stem(Path(images_dir), Path(masks_dir)).limited(limit)
+    return score_pairs(pairs, segment, progress, spacing, structures)
+
+
+def score_pairs(
+    pairs: Pairs,
+    segment: Callable[[Path], Prediction],
+    progress: Callable[[int, int], None] | None = None,
+    spacing: Callable[[Path], Spacing | None] | None = None,
+    structures: Structures = LUNGS,
+) -> SegmentationReport:
+    """`evaluate_segmentation` of pairs that are known already."""
     scored: dict[str, ScoredImage] = {}
     failed = {
         name: f"Several files are called {name}: keep one image and one mask of a name in their folders."

@@ -1,0 +1,266 @@
+"""The rows of `segmentation.py`: each makes, from the same files and recipes, what labels a file."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timing import denoiser_pass, median_seconds
+from torch.nn import functional
+from tqdm import tqdm
+
+from dino_diffusion.device import choose_device
+from dino_diffusion.evaluation import EvaluationError, ablations, evenly
+from dino_diffusion.evaluation.labelfiles import Pairs, read_labels
+from dino_diffusion.evaluation.lungs import label_file
+from dino_diffusion.evaluation.release import list_rows
+from dino_diffusion.evaluation.segmentation import Prediction, score_pairs
+from dino_diffusion.evaluation.supervised import UNetSettings, folds_of, train_unet, unet_lungs
+from dino_diffusion.evaluation.threshold import threshold_lungs
+from dino_diffusion.models import ModelBundle
+from dino_diffusion.radiograph import Radiograph
+from dino_diffusion.segmentation.lungs import lungs_of
+from dino_diffusion.segmentation.observation import observe
+from dino_diffusion.training.corpus import load_corpus
+from dino_diffusion.training.readout import fit_readout
+from dino_diffusion.training.settings import ReadoutSettings, load_settings, recipe_path
+
+Segment = Callable[[Path], Prediction]
+
+CLUSTERS, CLUSTERED_IMAGES = 32, 100
+FINE_PATCHES = 32
+"""Patches along the side for the finer DINO row: as fine as the denoiser's features."""
+
+
+@dataclass
+class Bench:
+    """The files, the bundle and the recipes that all rows share. `rows`: of the list, those with masks."""
+
+    bundle: ModelBundle
+    data: Path
+    split: str
+    rows: list[dict[str, str]]
+    limit: int | None
+    recipe: str
+    settings: ReadoutSettings
+    folds: int
+    unet: UNetSettings
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Bench:
+        """What the command line's options describe. Raises DinoDiffusionError."""
+        data, split = options.data, options.split
+        rows = [row for row in list_rows(data) if row.get("split") == split and row.get("mask")]
+        if len(rows) < max(2, options.folds):
+            raise EvaluationError(f"{data}: {len(rows)} images of split '{split}' with a mask are too few.")
+        bundle = ModelBundle.from_pretrained(options.bundle, choose_device(options.device))
+        overrides: dict[str, Any] = {"data.path": str(data), "size": bundle.size}
+        if options.train_images:
+            overrides["images"] = options.train_images
+        settings = load_settings(ReadoutSettings, recipe_path(options.recipe), overrides)
+        unet = UNetSettings(steps=options.unet_steps)
+        return cls(bundle, data, split, rows, options.limit, options.recipe, settings, options.folds, unet)
+
+    def about(self) -> dict[str, Any]:
+        """What must be the same for two rows to stand in one table."""
+        return {
+            "bundle": self.bundle.id,
+            "device": str(self.bundle.device),
+            "data": self.data.name,
+            "split": self.split,
+            "n": len(self.measured),
+            "recipe": self.recipe,
+            "train_images": self.settings.images,
+            "folds": self.folds,
+            "unet_steps": self.unet.steps,
+        }
+
+    @cached_property
+    def measured(self) -> list[int]:
+        """Which of `rows` are scored."""
+        return evenly(len(self.rows), self.limit or len(self.rows))
+
+    def file(self, row: dict[str, str], column: str) -> Path:
+        """A file of the list."""
+        return self.data.parent / row[column]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Image and mask of each scored row."""
+        chosen = (self.rows[i] for i in self.measured)
+        return Pairs([(self.file(row, "image"), self.file(row, "mask")) for row in chosen], [], [], [])
+
+    def fitted(self, bundle: ModelBundle, **changes: Any) -> ModelBundle:
+        """`bundle` with a read-out trained for it by the label-free recipe."""
+        settings = replace(self.settings, **changes)
+        parts = bundle.encoder, bundle.autoencoder, bundle.denoiser
+        return replace(bundle, readout=fit_readout(settings, *parts, bundle.device))
+
+    @cached_property
+    def clusters(self) -> ablations.ClusterReadout:
+        """Clusters of the denoiser's features over training images, named by the prior."""
+        data = self.settings.data
+        items = load_corpus(self.data, data.splits, data.sources)
+        chosen = [items[i] for i in evenly(len(items), min(CLUSTERED_IMAGES, self.settings.images))]
+        features = []
+        for number, item in enumerate(tqdm(chosen, "features to cluster")):
+            seen = observe(self.bundle, Radiograph.read(item.path)).features
+            features.append(seen[number % len(seen)].cpu())
+        return ablations.fit_clusters(self.bundle.readout, torch.cat(features), CLUSTERS)
+
+
+def ours(bench: Bench) -> Segment:
+    return lambda path: label_file(bench.bundle, path)
+
+
+def refitted(bench: Bench) -> Segment:
+    bundle = bench.fitted(bench.bundle)
+    return lambda path: label_file(bundle, path)
+
+
+def random_denoiser(bench: Bench) -> Segment:
+    bundle = bench.fitted(ablations.random_denoiser(bench.bundle))
+    return lambda path: label_file(bundle, path)
+
+
+def patches(bench: Bench) -> Segment:
+    return _patches(bench, None)
+
+
+def fine_patches(bench: Bench) -> Segment:
+    return _patches(bench, FINE_PATCHES * bench.bundle.encoder.patch_size)
+
+
+def _patches(bench: Bench, image_size: int | None) -> Segment:
+    bundle = ablations.patches_alone(bench.bundle, image_size)
+    width = bundle.encoder.patch_width
+    components = min(bench.settings.components, width)
+    bundle = bench.fitted(bundle, layers=(ablations.PATCHES,), times=(0.0,), components=components)
+    return lambda path: label_file(bundle, path)
+
+
+def clusters_by_prior(bench: Bench) -> Segment:
+    readout: Any = bench.clusters
+    bundle = replace(bench.bundle, readout=readout)
+    return lambda path: label_file(bundle, path)
+
+
+def clusters_by_oracle(bench: Bench) -> Segment:
+    masks = dict(bench.pairs.matched)
+    clusters = bench.clusters
+
+    def segment(path: Path) -> Prediction:
+        radiograph = Radiograph.read(path.resolve())
+        observation = observe(bench.bundle, radiograph)
+        grid = radiograph.source.grid
+        reference = ablations.cells_of(grid.picture(read_labels(masks[path])[0]))[0]
+        on_view = torch.cat([observation.view.square.to_model(part.numpy()) for part in reference], dim=1)
+        cells = functional.adaptive_avg_pool2d(on_view, observation.features.shape[-2:])[0]
+        readout: Any = ablations.named_by_oracle(clusters, observation.features[:, 0], cells)
+        found = lungs_of(replace(bench.bundle, readout=readout), observation)
+        return Prediction(grid.stored_plane(found.labelmap.labels), found.uncertainty, found.warnings)
+
+    return segment
+
+
+def threshold(bench: Bench) -> Segment:
+    def segment(path: Path) -> Prediction:
+        radiograph = Radiograph.read(path.resolve())
+        return Prediction(radiograph.source.grid.stored_plane(threshold_lungs(radiograph.pixels)))
+
+    return segment
+
+
+def supervised(bench: Bench) -> Segment:
+    """Each image is labelled by the network of the fold that never saw its patient."""
+    fold = folds_of([row.get("patient_id") or row["image"] for row in bench.rows], bench.folds)
+    pictures, masks = _training_pairs(bench)
+    nets = []
+    with tqdm(total=bench.folds * bench.unet.steps, desc="U-Net, all folds") as bar:
+        for number in range(bench.folds):
+            others = torch.from_numpy(np.flatnonzero(fold != number))
+            nets.append(train_unet(pictures[others], masks[others], bench.unet, bar.update))
+    net_of = {bench.file(bench.rows[i], "image"): nets[fold[i]] for i in bench.measured}
+
+    def segment(path: Path) -> Prediction:
+        radiograph = Radiograph.read(path.resolve())
+        labels = unet_lungs(net_of[path], radiograph, bench.unet.size)
+        return Prediction(radiograph.source.grid.stored_plane(labels))
+
+    return segment
+
+
+def _training_pairs(bench: Bench) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every row's picture `(N, 1, S, S)` and mask `(N, 3, S, S)`, on the bundle's device."""
+    pictures, masks = [], []
+    for row in tqdm(bench.rows, "masks to learn from"):
+        radiograph = Radiograph.read(bench.file(row, "image"))
+        view = radiograph.model_view(bench.unet.size)
+        labels = radiograph.source.grid.picture(read_labels(bench.file(row, "mask"))[0])
+        lungs = [view.square.to_model(part.numpy()) for part in ablations.cells_of(labels)[0, 1:]]
+        mask = torch.cat(lungs, dim=1)
+        pictures.append(view.pixels)
+        masks.append(torch.cat([1 - mask.sum(1, keepdim=True), mask], dim=1))
+    device = bench.bundle.device
+    return torch.cat(pictures).to(device), torch.cat(masks).to(device)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `seen`: which masks it has learnt from or looked at. `make` may take minutes."""
+
+    name: str
+    seen: str
+    make: Callable[[Bench], Segment]
+
+
+ROWS = {
+    "ours": Row("**ours, label-free**", "none", ours),
+    "refitted": Row("ours, read-out fitted in this run", "none", refitted),
+    "random": Row("the same with a random-weight denoiser", "none", random_denoiser),
+    "patches": Row("the same with DINO patches alone, as the denoiser gets them", "none", patches),
+    "fine-patches": Row(f"the same with {FINE_PATCHES} x {FINE_PATCHES} DINO patches", "none", fine_patches),
+    "clusters": Row("clusters of denoiser features, prior naming", "none", clusters_by_prior),
+    "oracle": Row(
+        "clusters of denoiser features, oracle naming", "the scored image's own", clusters_by_oracle
+    ),
+    "threshold": Row("intensity threshold (Otsu)", "none", threshold),
+    "supervised": Row("supervised U-Net, cross-validated", "all of the other folds", supervised),
+}
+
+
+def measured(row: Row, bench: Bench) -> dict[str, Any]:
+    """Scores and times of one row."""
+    start = time.perf_counter()
+    segment = row.make(bench)
+    fit = time.perf_counter() - start
+    unit = median_seconds(denoiser_pass(bench.bundle), 9)
+    seconds: list[float] = []
+
+    def timed(path: Path) -> Prediction:
+        began = time.perf_counter()
+        found = segment(path)
+        seconds.append(time.perf_counter() - began)
+        return found
+
+    with tqdm(total=len(bench.measured), desc=row.name.strip("*")) as bar:
+        scored = score_pairs(bench.pairs, timed, lambda done, total: bar.update(done - bar.n))
+    report = scored.to_dict()
+    kept = ("n", "dice", "hd95", "ci95", "uncertainty")
+    return {
+        "name": row.name,
+        "seen": row.seen,
+        **{name: report[name] for name in kept},
+        "failed": len(report["failed"]),
+        "fit_seconds": fit,
+        "seconds_per_image": statistics.median(seconds),
+        "denoiser_passes": statistics.median(seconds) / unit,
+    }
