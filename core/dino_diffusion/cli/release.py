@@ -182,7 +182,7 @@ def card(
     from dino_diffusion.files.atomic import atomic_path
     from dino_diffusion.models.bundle import CARD
     from dino_diffusion.pictures import contact_sheet, save_png
-    from dino_diffusion.training.assemble import PROVENANCE
+    from dino_diffusion.training.provenance import PROVENANCE
 
     notes = bundle / PROVENANCE
     text = write_card(measured, read_json(notes) if notes.exists() else {}, tuple(fault or ()))

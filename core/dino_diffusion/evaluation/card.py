@@ -203,17 +203,26 @@ def _share_below(found: Note) -> float:
 def _training(provenance: Note) -> str:
     rows, hours = [], 0.0
     for name, part in provenance.get("parts", {}).items():
-        seconds = part.get("seconds")
-        hours += (seconds or 0) / 3600
-        cells = (part.get("steps"), part.get("seed"), part.get("git"))
-        spent = "-" if seconds is None else f"{seconds / 3600:.2f}"
-        rows.append((name, spent, *("-" if cell is None else str(cell) for cell in cells)))
+        stretches = _stretches(part)
+        for number, stretch in enumerate(stretches, start=1):
+            seconds = stretch.get("seconds")
+            hours += (seconds or 0) / 3600
+            cells = (stretch.get("steps"), stretch.get("seed"), stretch.get("git"))
+            spent = "-" if seconds is None else f"{seconds / 3600:.2f}"
+            called = name if len(stretches) == 1 else f"{name}, stretch {number}"
+            rows.append((called, spent, *("-" if cell is None else str(cell) for cell in cells)))
     if prior := provenance.get("prior"):
         rows.append((f"prior ({prior['components']} components)", "fitted", "-", "-", "-"))
     table = _table(("part", "hours", "steps", "seed", "code"), rows)
     encoder = provenance.get("parts", {}).get("encoder") or {}
     backbone = BACKBONES.get((encoder.get("settings") or {}).get("backbone", ""), "")
     return f"{table}\n\n{hours:.1f} hours in all. A dash: the run left no note of it. {backbone}"
+
+
+def _stretches(part: Note) -> list[Note]:
+    """The runs that made a part, the first one first."""
+    earlier = part.get("continues")
+    return [*(_stretches(earlier) if earlier else []), part]
 
 
 def _data(provenance: Note) -> str:

@@ -24,10 +24,9 @@ from dino_diffusion.models.training_index import TrainingIndex
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.training.corpus import load_corpus
 from dino_diffusion.training.latents import load_cache
-from dino_diffusion.training.provenance import provenance_of, settings_of, without_paths
+from dino_diffusion.training.provenance import PROVENANCE, provenance_of, settings_of, without_paths
 from dino_diffusion.training.settings import DenoiserSettings
 
-PROVENANCE = "provenance.json"
 COMPONENTS = 192
 """Principal components of the token prior. On 7,936 radiographs 48 leave the sampled CLS tokens a third
 shorter than real ones, so a typical sample would be an average; 192 make up for it (12.7 against 12.9)."""

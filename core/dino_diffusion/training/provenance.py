@@ -12,12 +12,28 @@ from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.training.corpus import load_corpus
 
 
+PROVENANCE = "provenance.json"
+"""A bundle's note of where its parts come from."""
+
+CONTINUED = "continued.json"
+"""A run's note of the part that it started from (`--init`)."""
+
+
+def note_start(run: Path, bundle: Path, part: str) -> None:
+    """Keeps with a run what is known of the part that it goes on from, so that its hours add up."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / CONTINUED).write_text(json.dumps(provenance_of(bundle / part), indent=1) + "\n")
+
+
 def provenance_of(weights: Path) -> dict[str, Any]:
     """What is known of the run that `weights` lies in; every entry is null where the run did not say.
 
-    `settings` (paths cut to their last name), `git`, `torch`, `seed`, `steps`, `seconds`, and `data`: the
-    training images by source with their licences, where the list is still to be read here.
+    `settings` (paths cut to their last name), `git`, `torch`, `seed`, `steps`, `seconds`, `data`: the
+    training images by source with their licences, where the list is still to be read here; and `continues`:
+    the same of the run that this one started from. A bundle's part has what the bundle notes of it.
     """
+    if noted := _json(weights.parent / PROVENANCE).get("parts"):
+        return noted.get(weights.name, {})
     about, settings, last = _json(weights.parent / "run.json"), settings_of(weights), _last_line(weights)
     return {
         "settings": without_paths(settings) or None,
@@ -27,6 +43,7 @@ def provenance_of(weights: Path) -> dict[str, Any]:
         "steps": last.get("step"),
         "seconds": last.get("seconds"),
         "data": sources_of(settings.get("data", {})),
+        "continues": _json(weights.parent / CONTINUED) or None,
     }
 
 

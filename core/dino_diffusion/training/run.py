@@ -26,6 +26,7 @@ from dino_diffusion.training.denoiser import DenoiserPart
 from dino_diffusion.training.distillation import DistillationPart
 from dino_diffusion.training.encoder import fit_whitening, fresh_encoder, save_encoder, whitening_views
 from dino_diffusion.training.loop import make_accelerator, train
+from dino_diffusion.training.provenance import note_start
 from dino_diffusion.training.settings import (
     AutoencoderSettings,
     DenoiserSettings,
@@ -65,6 +66,9 @@ def train_part(
     bundle = None if init is None else locate_bundle(None if str(init) == DEFAULT else init)
     accelerator = make_accelerator()
     torch.manual_seed(settings.run.seed)
+    # A head is new even with --init, which only lends it the other parts.
+    if bundle is not None and part != "readout" and accelerator.is_main_process:
+        note_start(Path(settings.run.folder), bundle, part)
     figures = trainer(settings, bundle, accelerator, quiet)
     return {**figures, "weights": str(Path(settings.run.folder) / "weights")}
 

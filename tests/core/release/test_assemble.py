@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from dino_diffusion.errors import BundleError, ConfigurationError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.models.readout import LungReadout
-from dino_diffusion.training.assemble import PROVENANCE, assemble, fit_prior, whole_view_tokens
+from dino_diffusion.training.assemble import assemble, fit_prior, whole_view_tokens
+from dino_diffusion.training.provenance import PROVENANCE, note_start, provenance_of
 from dino_diffusion.training.provenance import without_paths
 from tests.core.release.conftest import latent_shard
 
@@ -132,3 +133,11 @@ def test_what_does_not_fit_is_said(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="layers"):
         assemble(parts | {"readout": tmp_path / "stranger"}, latents, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_run_that_goes_on_from_a_bundle_keeps_what_that_says_of_its_part(assembled, tmp_path) -> None:
+    before = provenance_of(assembled / "denoiser")
+    assert before["steps"] == json.loads((assembled / PROVENANCE).read_text())["parts"]["denoiser"]["steps"]
+    note_start(tmp_path / "run", assembled, "denoiser")
+    after = provenance_of(tmp_path / "run" / "weights")
+    assert after["continues"] == before
