@@ -20,7 +20,7 @@ from tqdm import tqdm
 from dino_diffusion.device import choose_device
 from dino_diffusion.evaluation import EvaluationError, ablations, evenly
 from dino_diffusion.evaluation.labelfiles import Pairs, read_labels
-from dino_diffusion.evaluation.lungs import label_file
+from dino_diffusion.evaluation.lungs import label_file, prediction_of
 from dino_diffusion.evaluation.release import list_rows
 from dino_diffusion.evaluation.segmentation import Prediction, score_pairs
 from dino_diffusion.evaluation.supervised import UNetSettings, folds_of, train_unet, unet_lungs
@@ -165,8 +165,7 @@ def clusters_by_oracle(bench: Bench) -> Segment:
         on_view = torch.cat([observation.view.square.to_model(part.numpy()) for part in reference], dim=1)
         cells = functional.adaptive_avg_pool2d(on_view, observation.features.shape[-2:])[0]
         readout: Any = ablations.named_by_oracle(clusters, observation.features[:, 0], cells)
-        found = lungs_of(replace(bench.bundle, readout=readout), observation)
-        return Prediction(grid.stored_plane(found.labelmap.labels), found.uncertainty, found.warnings)
+        return prediction_of(lungs_of(replace(bench.bundle, readout=readout), observation))
 
     return segment
 

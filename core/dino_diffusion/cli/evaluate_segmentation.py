@@ -134,25 +134,34 @@ def describe_segmentation(figures: dict[str, Any]) -> list[str]:
     else:
         auroc = f"{ranking['auroc']:.2f}{_range(ranking['auroc_ci'], 2)}"
         lines.append(f"{below}; the uncertainty finds them with AUROC {auroc}")
-    lines.append(f"{figures['share_with_warnings']:.1%} of the images came with a warning")
+    lines.append(
+        f"{figures['share_with_warnings']:.1%} of the images came with a warning, "
+        f"{figures['share_mirrored']:.1%} flagged as mirrored, "
+        f"{figures['share_foreign']:.1%} as no frontal chest radiograph"
+    )
     return [*lines, *figures.get("files", [])]
 
 
 def describe_robustness(figures: dict[str, Any]) -> list[str]:
     """Lines for a person."""
     plain = figures["unaltered"]
-    name, tolerated = "unaltered", figures["tolerated"]
+    tolerated = figures["tolerated"]
     lines = [
         f"{figures['n']} images, bundle {figures['bundle']}; in brackets the 95 % confidence interval",
-        f"{'alteration':<27}{'Dice':>7}  {'cost':<27}{'warnings':>9}",
-        f"{name:<27}{plain['dice']:>7.4f}  {'':<27}{plain['share_with_warnings']:>9.1%}",
+        f"{'alteration':<27}{'Dice':>7}  {'cost':<27}{'warnings':>9}{'mirrored':>9}{'foreign':>9}",
+        f"{'unaltered':<27}{plain['dice']:>7.4f}  {'':<27}{_shares(plain)}",
     ]
     for found in figures["alterations"]:
         cost = f"{found['cost']:.4f}{_range(found['cost_ci95'], 4)}"
         mark = f"  above {tolerated}" if found["cost"] > tolerated else ""
-        warned = f"{found['share_with_warnings']:>9.1%}"
-        lines.append(f"{found['name']:<27}{found['dice']:>7.4f}  {cost:<27}{warned}{mark}")
+        lines.append(f"{found['name']:<27}{found['dice']:>7.4f}  {cost:<27}{_shares(found)}{mark}")
     return [*lines, *figures.get("files", [])]
+
+
+def _shares(found: dict[str, float]) -> str:
+    """Of the files with any warning, flagged as mirrored, flagged as no chest radiograph."""
+    names = ("share_with_warnings", "share_mirrored", "share_foreign")
+    return "".join(f"{found[name]:>9.1%}" for name in names)
 
 
 def end_with_failures(sentences: Iterable[str]) -> None:

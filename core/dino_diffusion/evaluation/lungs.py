@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dino_diffusion.evaluation.labelfiles import Spacing
 from dino_diffusion.evaluation.segmentation import Prediction
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
+
+if TYPE_CHECKING:
+    from dino_diffusion.segmentation.lungs import LungSegmentation
 
 
 def label_file(bundle: ModelBundle, path: Path) -> Prediction:
@@ -15,8 +19,13 @@ def label_file(bundle: ModelBundle, path: Path) -> Prediction:
     from dino_diffusion.segmentation.lungs import segment_lungs
 
     found = segment_lungs(bundle, Radiograph.read(path.resolve()))
-    grid = found.labelmap.radiograph.source.grid
-    return Prediction(grid.stored_plane(found.labelmap.labels), found.uncertainty, found.warnings)
+    return prediction_of(found)
+
+
+def prediction_of(found: LungSegmentation) -> Prediction:
+    """A segmentation turned back to lie as its file does."""
+    labels = found.labelmap.radiograph.source.grid.stored_plane(found.labelmap.labels)
+    return Prediction(labels, found.uncertainty, found.warnings, found.mirrored, found.foreign)
 
 
 def spacing_of(path: Path) -> Spacing | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,10 @@ class Found(Protocol):
     def uncertainty(self) -> float: ...
     @property
     def warnings(self) -> tuple[str, ...]: ...
+    @property
+    def mirrored(self) -> bool: ...
+    @property
+    def foreign(self) -> bool: ...
 
 
 Segment = Callable[[Radiograph], Found]
@@ -44,6 +48,8 @@ class Trial:
     stem: str
     dice: float
     uncertainty: float
+    mirrored: bool
+    foreign: bool
     warnings: tuple[str, ...]
 
 
@@ -62,7 +68,8 @@ class RobustnessReport:
         """The JSON document.
 
         `n`; `tolerated`: the Dice an alteration may cost; `unaltered` and each of `alterations`: mean `dice`,
-        `p5`, `uncertainty`, `share_with_warnings`; of an alteration also `cost`, the mean loss of Dice on the
+        `p5`, `uncertainty`, `share_with_warnings`, `share_mirrored`, `share_foreign` (hits of the mirrored
+        files, false alarms of the others); of an alteration also `cost`, the mean loss of Dice on the
         same file, with its bootstrap interval `cost_ci95` (null below two files); `failed`.
         """
         plain = self.trials[UNALTERED]
@@ -81,13 +88,7 @@ class RobustnessReport:
     def rows(self) -> list[dict[str, Any]]:
         """Every trial, for a table."""
         return [
-            {
-                "alteration": name,
-                "stem": trial.stem,
-                "dice": trial.dice,
-                "uncertainty": trial.uncertainty,
-                "warnings": list(trial.warnings),
-            }
+            {"alteration": name, **asdict(trial), "warnings": list(trial.warnings)}
             for name, trials in self.trials.items()
             for trial in trials
         ]
@@ -178,7 +179,7 @@ def worst_of_each(
 def _trial(name: str, segment: Segment, pixels: np.ndarray, reference: np.ndarray) -> Trial:
     found = segment(Radiograph.from_array(pixels, name=name))
     dice = mean_dice(found.labelmap.labels, reference)
-    return Trial(name, dice, float(found.uncertainty), tuple(found.warnings))
+    return Trial(name, dice, float(found.uncertainty), found.mirrored, found.foreign, found.warnings)
 
 
 def _summary(trials: list[Trial]) -> dict[str, float]:
@@ -188,6 +189,8 @@ def _summary(trials: list[Trial]) -> dict[str, float]:
         "p5": float(np.percentile(dice, 5)),
         "uncertainty": float(np.mean([trial.uncertainty for trial in trials])),
         "share_with_warnings": float(np.mean([bool(trial.warnings) for trial in trials])),
+        "share_mirrored": float(np.mean([trial.mirrored for trial in trials])),
+        "share_foreign": float(np.mean([trial.foreign for trial in trials])),
     }
 
 

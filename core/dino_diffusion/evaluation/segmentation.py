@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,21 @@ from dino_diffusion.evaluation.intervals import (
 from dino_diffusion.evaluation.labelfiles import Pairs, Spacing, pair_by_stem, read_labels, stem
 from dino_diffusion.evaluation.overlap import LUNGS, ImageScores, Structures, score_pair
 
+NO_LABELS = np.zeros((0, 0), np.uint8)
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is to be scored: `(H, W)` labels on the image file's own grid, and what came with them."""
+    """What is to be scored: `(H, W)` labels on the image file's own grid, and what came with them.
+
+    `mirrored`, `foreign`: flagged as such, see `LungSegmentation`.
+    """
 
     labels: np.ndarray
     uncertainty: float | None = None
     warnings: tuple[str, ...] = ()
+    mirrored: bool = False
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,8 @@ class ScoredImage:
     scores: ImageScores
     image: Path
     mask: Path
-    uncertainty: float | None
-    warnings: tuple[str, ...]
+    prediction: Prediction
+    """Its labels are dropped: those of a folder would not fit in memory."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON and CSV: each structure's Dice, their mean, distances, uncertainty, warnings."""
@@ -50,8 +57,10 @@ class ScoredImage:
             "mean": self.scores.mean,
             "hd95": self.scores.hd95,
             "hd95_mm": self.scores.hd95_mm,
-            "uncertainty": self.uncertainty,
-            "warnings": list(self.warnings),
+            "uncertainty": self.prediction.uncertainty,
+            "mirrored": self.prediction.mirrored,
+            "foreign": self.prediction.foreign,
+            "warnings": list(self.prediction.warnings),
         }
 
 
@@ -76,12 +85,14 @@ class SegmentationReport:
         `n`; `dice`: each structure (`right`, `left`) and their `mean` averaged over images, `p5` the 5th
         percentile of the per-image means; `hd95` in per cent of the diagonal; `hd95_mm` over the images
         whose spacing is known (else null); `ci95`: the same figures' intervals, null where there are fewer
-        than two images; `uncertainty`: see `FailureRanking`; `share_with_warnings`; `per_image`; `failed`;
-        `images_without_mask`; `masks_without_image`.
+        than two images; `uncertainty`: see `FailureRanking`; `share_with_warnings`, and of these
+        `share_mirrored` and `share_foreign`, false alarms on a folder of proper radiographs; `per_image`;
+        `failed`; `images_without_mask`; `masks_without_image`.
         """
         dice, hd95, hd95_mm = self._figures(lambda values, statistic: float(statistic(np.asarray(values))))
         dice_ci, hd95_ci, hd95_mm_ci = self._figures(interval)
         images = self.images.values()
+        said = [image.prediction for image in images]
         return {
             "n": len(images),
             "dice": dice,
@@ -89,7 +100,9 @@ class SegmentationReport:
             "hd95_mm": hd95_mm,
             "ci95": {"dice": dice_ci, "hd95": hd95_ci, "hd95_mm": hd95_mm_ci},
             "uncertainty": self.failure_ranking().to_dict(),
-            "share_with_warnings": sum(bool(image.warnings) for image in images) / len(images),
+            "share_with_warnings": float(np.mean([bool(found.warnings) for found in said])),
+            "share_mirrored": float(np.mean([found.mirrored for found in said])),
+            "share_foreign": float(np.mean([found.foreign for found in said])),
             "per_image": [image.to_dict() for image in images],
             "failed": [{"stem": name, "error": sentence} for name, sentence in self.failed.items()],
             "images_without_mask": self.images_alone,
@@ -99,9 +112,9 @@ class SegmentationReport:
     def failure_ranking(self) -> FailureRanking:
         """How well the uncertainty of the images finds the bad ones among them."""
         known = [
-            (image.uncertainty, image.scores.mean)
+            (image.prediction.uncertainty, image.scores.mean)
             for image in self.images.values()
-            if image.uncertainty is not None
+            if image.prediction.uncertainty is not None
         ]
         return rank_failures([doubt for doubt, _ in known], [dice for _, dice in known])
 
@@ -175,7 +188,8 @@ def score_pairs(
                 spacing_mm = spacing(image)
             found = segment(image)
             scores = score_pair(found.labels, reference, spacing_mm, structures)
-            scored[name] = ScoredImage(scores, image, mask, found.uncertainty, found.warnings)
+            said = replace(found, labels=NO_LABELS)
+            scored[name] = ScoredImage(scores, image, mask, said)
         except Cancelled:
             raise
         except (DinoDiffusionError, OSError) as error:

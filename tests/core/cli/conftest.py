@@ -44,6 +44,8 @@ class HalfAndHalf:
     uncertainty: float
     uncertainty_map: np.ndarray
     warnings: tuple[str, ...]
+    mirrored: bool = False
+    foreign: bool = False
 
 
 def half_and_half(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) -> HalfAndHalf:

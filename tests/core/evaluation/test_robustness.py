@@ -35,6 +35,8 @@ class Answer:
     labelmap: Labelmap
     uncertainty: float
     warnings: tuple[str, ...]
+    mirrored: bool = False
+    foreign: bool = False
 
 
 def by_shade(radiograph: Radiograph) -> Answer:
@@ -44,7 +46,10 @@ def by_shade(radiograph: Radiograph) -> Answer:
     labels[np.abs(pixels - 0.3) < 0.05] = 1
     labels[np.abs(pixels - 0.1) < 0.05] = 2
     odd = bool(labels.any()) and radiograph.pixels[0, 0] < 0.5
-    return Answer(Labelmap(labels, radiograph), float(odd), ("A black corner.",) if odd else ())
+    right, left = (np.flatnonzero((labels == value).any(0)) for value in (1, 2))
+    mirrored = len(right) > 0 and len(left) > 0 and right[0] > left[0]
+    warnings = ("A black corner.",) if odd else ()
+    return Answer(Labelmap(labels, radiograph), float(odd), warnings, mirrored=bool(mirrored))
 
 
 @pytest.mark.parametrize("name", ODD_INPUT)
@@ -133,6 +138,7 @@ def test_costs_are_those_of_the_segmenter(folders: tuple[Path, Path]) -> None:
     assert found["black border"]["share_with_warnings"] == 1
     assert found["inverted grey values"]["cost"] == pytest.approx(1)
     assert found["mirrored"]["cost"] == pytest.approx(1), "it names the lungs by shade, not by side"
+    assert found["mirrored"]["share_mirrored"] == 1 and document["unaltered"]["share_mirrored"] == 0
     assert 0 < found["burnt-in letters"]["cost"] < 0.5
     for entry in found.values():
         low, high = entry["cost_ci95"]
