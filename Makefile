@@ -29,7 +29,7 @@ help:
 	@echo "make test    style, types and tests"
 	@echo "make check   the slower tests"
 	@echo "make lint    style and types alone"
-	@echo "make bundle DATA=list.csv SCALE=cpu|gpu|smoke BUNDLE=runs/bundle"
+	@echo "make bundle DATA=list.csv SCALE=cpu|gpu|smoke BUNDLE=runs/bundle [INIT=bundle to go on from]"
 	@echo "             train, assemble, measure and describe a model; what is finished is skipped"
 	@echo "make install-bundle BUNDLE=runs/bundle"
 	@echo "             make it the default one unless its figures are worse (FORCE=1: even then)"
@@ -76,9 +76,14 @@ DATA ?= ../shared/data/cxr/metadata.csv
 MEASURE ?= --samples 200
 endif
 RUN := $(RUNS)/$(SCALE)
-TRAINED := $(foreach part,encoder autoencoder denoiser readout,$(RUN)-$(part)/.trained)
+# A bundle's folder to go on from: its encoder and autoencoder stay, its denoiser learns further.
+INIT ?=
+ENCODER := $(if $(INIT),$(INIT)/encoder,$(RUN)-encoder/weights)
+AUTOENCODER := $(if $(INIT),$(INIT)/autoencoder,$(RUN)-autoencoder/weights)
+GROUNDS := $(if $(INIT),,$(foreach part,encoder autoencoder,$(RUN)-$(part)/.trained))
+TRAINED := $(GROUNDS) $(foreach part,denoiser readout,$(RUN)-$(part)/.trained)
 TRAIN = $(DINO_DIFFUSION) train $(1) $(SCALE)/$(1) --set run.folder=$(@D) --set data.path=$(DATA) $(SET)
-PARTS = --set encoder=$(RUN)-encoder/weights --set autoencoder=$(RUN)-autoencoder/weights
+PARTS = --set encoder=$(ENCODER) --set autoencoder=$(AUTOENCODER)
 
 bundle: $(BUNDLE)/README.md
 
@@ -94,8 +99,8 @@ $(RUN)-autoencoder/.trained: | $(STAMP) $(DRAWN)
 	$(call TRAIN,autoencoder)
 	@touch $@
 
-$(RUN)-denoiser/.trained: | $(RUN)-encoder/.trained $(RUN)-autoencoder/.trained
-	$(call TRAIN,denoiser) $(PARTS)
+$(RUN)-denoiser/.trained: | $(STAMP) $(GROUNDS)
+	$(call TRAIN,denoiser) $(PARTS) $(if $(INIT),--init $(INIT))
 	@touch $@
 
 $(RUN)-readout/.trained: | $(RUN)-denoiser/.trained
@@ -103,8 +108,8 @@ $(RUN)-readout/.trained: | $(RUN)-denoiser/.trained
 	@touch $@
 
 $(BUNDLE)/model_index.json: $(TRAINED)
-	$(DINO_DIFFUSION) assemble $(foreach part,encoder autoencoder denoiser readout,--$(part) $(RUN)-$(part)) \
-	    --latents $(RUN)-denoiser/latents -o $(BUNDLE)
+	$(DINO_DIFFUSION) assemble --encoder $(ENCODER) --autoencoder $(AUTOENCODER) \
+	    $(foreach part,denoiser readout,--$(part) $(RUN)-$(part)) --latents $(RUN)-denoiser/latents -o $(BUNDLE)
 
 $(BUNDLE)/README.md: $(BUNDLE)/model_index.json
 	$(DINO_DIFFUSION) evaluate bundle --bundle $(BUNDLE) --data $(DATA) --latents $(RUN)-denoiser/latents \
