@@ -1,0 +1,19 @@
+"""Concepts with weights, and how a recipe names them."""
+
+from __future__ import annotations
+
+from dino_diffusion.generation.concept import Concept
+from dino_diffusion.generation.recipe import hash_of_pixels
+
+Weighted = tuple[Concept, float]
+"""A concept and its weight; a negative one leads away from it."""
+
+
+def name_of_concept(name: str) -> str:
+    """What a recipe calls a concept among its inputs."""
+    return f"concept-{name}"
+
+
+def hash_of_concept(concept: Concept) -> str:
+    """SHA-256 of what of a concept decides about the picture."""
+    return hash_of_pixels(concept.vectors.numpy())
