@@ -128,14 +128,16 @@ def learn(
     return Concept.load(Path(run.folder) / "weights" / f"{name}{ENDING}")
 
 
-def run_settings(folder: Path, steps: int, seed: int) -> RunSettings:
+def run_settings(
+    folder: Path, steps: int, seed: int, batch: int = BATCH, lr: float = LEARNING_RATE
+) -> RunSettings:
     """How the vectors are optimised."""
     return RunSettings(
         folder=str(folder),
         seed=seed,
         steps=steps,
-        batch=BATCH,
-        lr=LEARNING_RATE,
+        batch=batch,
+        lr=lr,
         warmup=10,
         weight_decay=0.0,
         ema=0.95,
