@@ -1,20 +1,21 @@
 """How close does a synthetic picture come to a training image? And which real ones are its neighbours?
 
-Cosine distances between the CLS tokens of a bundle's encoder. What the check proves and what not:
+Distances are cosines between the tokens that condition the denoiser. What the check proves and what not:
 docs/provenance.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+import torch
 
 from dino_diffusion.device import inference
 from dino_diffusion.generation.recipe import Recipe
-from dino_diffusion.models import ModelBundle
+from dino_diffusion.models import EncoderOutput, ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.view import ModelView
 
@@ -29,11 +30,13 @@ CHECK = "nearest_training_image"
 class Nearest:
     """A picture and the training image nearest to it.
 
-    distance: cosine distance of their CLS tokens, 0 to 2. closer_than: percentage of real radiographs that
-    keep farther from every other patient's than this. image: the training image's number in the index.
+    distance: cosine distance of their tokens, 0 to 2. relative: the same over the mean distance to the next
+    training images. closer_than: percentage of real radiographs that keep farther from every other patient's,
+    relatively. image: the training image's number in the index.
     """
 
     distance: float
+    relative: float
     closer_than: float
     image: int
 
@@ -55,9 +58,11 @@ def nearest_training_image(bundle: ModelBundle, pixels: np.ndarray) -> Nearest |
     """Of a picture `(H, W)` in [0, 1], whole as a file holds it; None where the bundle carries no index."""
     if bundle.training_index is None:
         return None
-    distance, image = bundle.training_index.nearest(cls_tokens(bundle, [pixels]))
-    closer_than = bundle.training_index.closer_than(float(distance[0]))
-    return Nearest(round(float(distance[0]), 4), round(closer_than, 2), int(image[0]))
+    distance, relative, image = bundle.training_index.nearest(index_embedding(bundle, pixels))
+    closer_than = bundle.training_index.closer_than(float(relative[0]))
+    return Nearest(
+        round(float(distance[0]), 4), round(float(relative[0]), 4), round(closer_than, 2), int(image[0])
+    )
 
 
 def check_nearest(bundle: ModelBundle, pixels: np.ndarray) -> dict[str, Any]:
@@ -71,36 +76,32 @@ def warnings_of(recipe: Recipe) -> list[str]:
     noted = recipe.checks.get(CHECK)
     if not noted or not noted["suspicious"]:
         return []
-    return [Nearest(noted["distance"], noted["closer_than"], noted["image"]).describe()]
+    return [Nearest(*(noted[name.name] for name in fields(Nearest))).describe()]
 
 
 def neighbours(
     bundle: ModelBundle, radiograph: Radiograph, others: Iterable[Radiograph], count: int = 5
 ) -> list[dict[str, Any]]:
-    """The `count` most similar of `others`, nearest first: `name`, `sha256` and `similarity`, a cosine.
+    """The `count` of `others` with the most similar CLS tokens, nearest first.
 
-    Ready for JSON. Reads `others` one by one, so they may be many.
+    Each with `name`, `sha256` and `similarity`, a cosine, ready for JSON. `others` are read one by one, so
+    they may be many.
     """
-    own = cls_tokens(bundle, [radiograph.pixels])[0]
+    own = _encode(bundle, radiograph.pixels).cls
     found: list[dict[str, Any]] = []
     for other in others:
-        token = cls_tokens(bundle, [other.pixels])[0]
-        similarity = float(own @ token / (np.linalg.norm(own) * np.linalg.norm(token)))
+        similarity = float(torch.cosine_similarity(own, _encode(bundle, other.pixels).cls))
         source = other.source
         found.append({"name": source.name, "sha256": source.sha256, "similarity": round(similarity, 4)})
     return sorted(found, key=lambda entry: -entry["similarity"])[:count]
 
 
-def cls_tokens(bundle: ModelBundle, pictures: Iterable[np.ndarray]) -> np.ndarray:
-    """float32 `(B, width)` of pictures `(H, W)` in [0, 1], each seen whole."""
+def index_embedding(bundle: ModelBundle, pixels: np.ndarray) -> np.ndarray:
+    """What an index holds of a whole picture `(H, W)` in [0, 1], before it is coded: float32 `(1, D)`."""
+    return bundle.prior.coordinates(_encode(bundle, pixels)).cpu().numpy()
+
+
+def _encode(bundle: ModelBundle, pixels: np.ndarray) -> EncoderOutput:
     with inference(bundle.device):
-        return np.stack(
-            [
-                bundle.encoder(ModelView.of(pixels, bundle.size).pixels.to(bundle.device))
-                .cls[0]
-                .float()
-                .cpu()
-                .numpy()
-                for pixels in pictures
-            ]
-        )
+        encoded = bundle.encoder(ModelView.of(pixels, bundle.size).pixels.to(bundle.device))
+    return EncoderOutput(encoded.cls.float(), encoded.patches.float())

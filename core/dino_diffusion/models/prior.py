@@ -58,6 +58,12 @@ class TokenPrior(ModelMixin, ConfigMixin):
         centred = self._flat(encoded) - self.mean
         return self._tokens(self.mean + math.sqrt(1 - amount**2) * centred + amount * noise)
 
+    def coordinates(self, encoded: EncoderOutput) -> torch.Tensor:
+        """Principal coordinates `(B, components)` at unit variance, leading ones first."""
+        return (
+            (self._flat(encoded) - self.mean) @ self.factors.T / self.factors.square().sum(1).clamp_min(1e-12)
+        )
+
     def pooled(self, encoded: EncoderOutput) -> EncoderOutput:
         """The same tokens on this prior's grid of patches."""
         return self._tokens(self._flat(encoded))

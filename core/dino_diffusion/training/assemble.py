@@ -47,12 +47,13 @@ def assemble(
     denoiser = load_part(Denoiser, weights["denoiser"])
     settings = settings_of(weights["denoiser"])
     tokens, items = whole_views(latents)
-    training_index, index_notes = index_training_images(tokens, items, settings.get("data", {}))
+    prior = fit_prior(tokens, denoiser.config.token_grid, components)
+    training_index, index_notes = index_training_images(prior, tokens, items, settings.get("data", {}))
     bundle = ModelBundle(
         load_part(DinoEncoder, weights["encoder"]),
         load_part(Autoencoder, weights["autoencoder"]),
         denoiser,
-        fit_prior(tokens, denoiser.config.token_grid, components),
+        prior,
         load_part(LungReadout, weights["readout"]),
         size=max(settings.get("sizes", DenoiserSettings.sizes)),
         time_shift=settings.get("time_shift", DenoiserSettings.time_shift),
@@ -108,9 +109,9 @@ def whole_views(latents: Path) -> tuple[EncoderOutput, torch.Tensor]:
 
 
 def index_training_images(
-    tokens: EncoderOutput, items: torch.Tensor, data: dict[str, Any]
+    prior: TokenPrior, tokens: EncoderOutput, items: torch.Tensor, data: dict[str, Any]
 ) -> tuple[TrainingIndex | None, dict[str, Any]]:
-    """The index of the images that `tokens` come from, and what to note of it.
+    """The index of the images that `tokens` come from, in the prior's coordinates, and what to note of it.
 
     `items`: their places in the corpus that the run's `data` settings name. None, and the reason as a note,
     where the corpus is not here or does not tell patients apart.
@@ -120,7 +121,7 @@ def index_training_images(
             data.get("path", ""), data.get("splits", ()), data.get("sources", ()), data.get("limit")
         )
         patients = [corpus[item].patient for item in items.tolist()]
-        index = TrainingIndex.of(tokens.cls.numpy(), patients)
+        index = TrainingIndex.of(prior.coordinates(tokens).numpy(), patients)
     except (ConfigurationError, OSError, IndexError) as error:
         return None, {"missing": without_paths(str(error))}
     known = [patient for patient in patients if patient]

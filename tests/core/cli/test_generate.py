@@ -15,7 +15,7 @@ from PIL import Image
 
 from dino_diffusion.cli.generate import AT_ONCE
 from dino_diffusion.generation import variants
-from dino_diffusion.generation.nearest import cls_tokens
+from dino_diffusion.generation.nearest import index_embedding
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.models.training_index import TrainingIndex
@@ -202,7 +202,7 @@ def test_without_an_index_the_missing_check_is_said_once(
 def test_a_possible_copy_is_warned_of(command: Command, bundle_folder: Path, tmp_path: Path) -> None:
     """The index holds the very picture that this seed gives."""
     bundle = ModelBundle.from_pretrained(bundle_folder)
-    token = cls_tokens(bundle, [variants.generate(bundle, steps=2)[0].pixels])
+    token = index_embedding(bundle, variants.generate(bundle, steps=2)[0].pixels)
     others = np.random.default_rng(0).normal(size=(150, token.shape[1])).astype(np.float32)
     bundle.training_index = TrainingIndex.of(
         np.concatenate([others, token]), [*(f"p{number}" for number in range(150)), ""]

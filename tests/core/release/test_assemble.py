@@ -11,11 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from dino_diffusion.errors import BundleError, ConfigurationError
-from dino_diffusion.models import ModelBundle
+from dino_diffusion.models import EncoderOutput, ModelBundle
 from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.training.assemble import assemble, fit_prior, whole_view_tokens
-from dino_diffusion.training.provenance import PROVENANCE, note_start, provenance_of
-from dino_diffusion.training.provenance import without_paths
+from dino_diffusion.training.provenance import PROVENANCE, note_start, provenance_of, without_paths
 from tests.core.release.conftest import latent_shard
 
 PARTS = ("encoder", "autoencoder", "denoiser", "readout")
@@ -51,7 +50,7 @@ def test_the_prior_knows_whole_views_alone(runs: Path) -> None:
 
 
 def test_the_training_images_are_indexed(runs: Path, tmp_path: Path) -> None:
-    """150 whole views of 75 patients, in the order of the cache and not of the list; the crops do not count."""
+    """150 whole views of 75 patients, in the cache's order and not the list's; crops do not count."""
     views = latent_shard(whole=150, crops=10)
     views["items"] = views["items"].flip(0)
     save_file(views, tmp_path / "views-00000.safetensors")
@@ -63,10 +62,11 @@ def test_the_training_images_are_indexed(runs: Path, tmp_path: Path) -> None:
     (run / "run.json").write_text(json.dumps(settings))
     bundle = assemble(parts_of(runs) | {"denoiser": run}, tmp_path, tmp_path / "bundle")
     assert bundle.training_index is not None
-    distances, images = bundle.training_index.nearest(views["cls"][:150].float().numpy())
+    seen = EncoderOutput(views["cls"][:150].float(), views["patches"][:150].float())
+    distances, _, images = bundle.training_index.nearest(bundle.prior.coordinates(seen).numpy())
     assert images.tolist() == list(range(150)) and distances.max() < 1e-2
     notes = json.loads((tmp_path / "bundle" / PROVENANCE).read_text())["training_index"]
-    assert notes == {"images": 150, "dimensions": 24, "reference_images": 150, "reference_patients": 75}
+    assert notes == {"images": 150, "dimensions": 75, "reference_images": 150, "reference_patients": 75}
 
 
 def test_why_there_is_no_index_is_noted(assembled: Path) -> None:
