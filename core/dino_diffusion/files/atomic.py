@@ -37,3 +37,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # Inside a path whose parent is a file, or a folder that is gone, there is nothing to remove.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def all_or_none() -> Iterator[list[Path]]:
+    """Files that belong together: those appended to the list are removed again should the block not end well."""
+    written: list[Path] = []
+    try:
+        yield written
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise

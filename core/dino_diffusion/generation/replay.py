@@ -9,7 +9,7 @@ from typing import Any
 
 from dino_diffusion import __version__
 from dino_diffusion.errors import ConfigurationError
-from dino_diffusion.generation import save, variants
+from dino_diffusion.generation import composition, inpaint, painting, save, save_inpainted, strip, variants
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.models import ModelBundle
 
@@ -26,6 +26,9 @@ class Operation:
 
 OPERATIONS: dict[str, Operation] = {
     variants.OPERATION: Operation(variants.again, save.save_synthetic),
+    painting.OPERATION: Operation(inpaint.again, save_inpainted.save_inpainted),
+    composition.OPERATION: Operation(composition.again, save.save_synthetic),
+    strip.OPERATION: Operation(strip.again, save.save_synthetic),
 }
 
 
