@@ -41,7 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def all_or_none() -> Iterator[list[Path]]:
-    """Files that belong together: those appended to the list are removed again should the block not end well."""
+    """Files that belong together: those in the list are removed again should the block not end well."""
     written: list[Path] = []
     try:
         yield written
