@@ -49,11 +49,16 @@ def denoiser_features(
     denoiser: Denoiser, encoded: Encoded, layers: tuple[str, ...], time: float, generator: torch.Generator
 ) -> torch.Tensor:
     """Outputs of `layers` at flow time `time`, brought to the latent's grid: `(B, channels, h, w)`."""
+    return torch.cat(layer_features(denoiser, encoded, layers, time, generator), dim=1)
+
+
+@torch.no_grad()
+def layer_features(
+    denoiser: Denoiser, encoded: Encoded, layers: tuple[str, ...], time: float, generator: torch.Generator
+) -> list[torch.Tensor]:
+    """`denoiser_features` layer by layer, in the order of `layers`."""
     with capture_features(denoiser.unet, layers, device=None) as captured:
         encoded.pass_through(denoiser, time, generator)
     maps = {record.name: record.values for record in captured}
     grid = encoded.latents.shape[-2:]
-    return torch.cat(
-        [functional.interpolate(maps[name], grid, mode="bilinear", align_corners=False) for name in layers],
-        dim=1,
-    )
+    return [functional.interpolate(maps[name], grid, mode="bilinear", align_corners=False) for name in layers]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from dino_diffusion.attention import AttentionMap, capture_attention
 from dino_diffusion.device import inference
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
-from dino_diffusion.segmentation.features import Encoded, denoiser_features
+from dino_diffusion.segmentation.features import Encoded, layer_features
 from dino_diffusion.view import ModelView
 
 
@@ -18,25 +19,57 @@ class Observation:
     """One radiograph through encoder, autoencoder and denoiser.
 
     `features` (times, 1, width, h, w) fp32 on the bundle's device: the denoiser's features at each of the
-    read-out's noise levels, on the latent's grid.
+    read-out's noise levels, on the latent's grid. `widths`: how many channels each layer has in them.
+    `attention`: the denoiser's self-attention in the same passes, heads averaged, on the bundle's device;
+    empty where it was not asked for.
     """
 
     radiograph: Radiograph
     view: ModelView
     encoded: Encoded
     features: torch.Tensor
+    widths: tuple[int, ...]
+    seed: int = 0
+    attention: tuple[AttentionMap, ...] = ()
 
 
-def observe(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) -> Observation:
+def observe(
+    bundle: ModelBundle, radiograph: Radiograph, seed: int = 0, attention: bool = False
+) -> Observation:
     """One denoiser pass a noise level of the read-out; depends on image, bundle and `seed` alone."""
     view = radiograph.model_view(bundle.size)
-    layers, times = tuple(bundle.readout.config.layers), bundle.readout.config.times
     with inference(bundle.device):
         encoded = Encoded.of(view.pixels.to(bundle.device), bundle.encoder, bundle.autoencoder)
+    layers, maps = _passes(bundle, encoded, seed, attention)
+    features = torch.stack([torch.cat(found, dim=1) for found in layers])
+    widths = tuple(layer.shape[1] for layer in layers[0])
+    return Observation(radiograph, view, encoded, features, widths, seed, maps)
+
+
+def with_attention(bundle: ModelBundle, observation: Observation) -> Observation:
+    """The observation with its attention; where that is missing, at the price of the denoiser's passes."""
+    if observation.attention:
+        return observation
+    _, maps = _passes(bundle, observation.encoded, observation.seed, attention=True)
+    return replace(observation, attention=maps)
+
+
+def _passes(
+    bundle: ModelBundle, encoded: Encoded, seed: int, attention: bool
+) -> tuple[list[list[torch.Tensor]], tuple[AttentionMap, ...]]:
+    """Features, a list of layers for each noise level, and attention."""
+    layers, times = tuple(bundle.readout.config.layers), bundle.readout.config.times
+    chosen = None if attention else ()
+    with (
+        inference(bundle.device),
+        capture_attention(bundle.denoiser.unet, kind="self", layers=chosen, device=None) as maps,
+    ):
         features = [
-            denoiser_features(
-                bundle.denoiser, encoded, layers, time, torch.Generator().manual_seed(seed * 1009 + number)
-            ).float()
-            for number, time in enumerate(times)
+            [layer.float() for layer in layer_features(bundle.denoiser, encoded, layers, time, noise)]
+            for time, noise in zip(times, _noises(seed, len(times)), strict=True)
         ]
-    return Observation(radiograph, view, encoded, torch.stack(features))
+    return features, tuple(maps)
+
+
+def _noises(seed: int, count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed * 1009 + number) for number in range(count)]
