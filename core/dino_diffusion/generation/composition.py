@@ -12,6 +12,7 @@ from dino_diffusion.device import device_name, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.concept import Concept
 from dino_diffusion.generation.conditioning import concept_condition
+from dino_diffusion.generation.library import find_concept
 from dino_diffusion.generation.nearest import check_nearest
 from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
 from dino_diffusion.generation.variants import (
@@ -166,8 +167,8 @@ def again(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Any]) -> Syn
 
 
 def opened_concepts(inputs: Mapping[str, Any]) -> dict[str, Concept]:
-    """Concepts of a recipe's inputs, files read."""
+    """Concepts of a recipe's inputs; files and the names of shipped ones are read."""
     return {
-        name: Concept.load(value) if isinstance(value, (str, Path)) else value
+        name: find_concept(value) if isinstance(value, (str, Path)) else value
         for name, value in inputs.items()
     }

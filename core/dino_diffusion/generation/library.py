@@ -50,15 +50,19 @@ def find_concept(name: str | Path) -> Concept:
 
 
 def find_weighted(text: str) -> tuple[Concept, float]:
-    """`NAME` or `NAME:WEIGHT`, such as `effusion:0.7`; the weight is 1 where none is said.
+    """The concept of `NAME` or `NAME:WEIGHT`, see `split_weight`. Raises ConceptError for an unknown name."""
+    name, weight = split_weight(text)
+    return find_concept(name), weight
 
-    A negative weight leads away from the concept. Raises ConceptError for an unknown name.
+
+def split_weight(text: str) -> tuple[str, float]:
+    """`NAME:WEIGHT`, such as `effusion:0.7`, in two; the weight is 1 where none is said.
+
+    A negative weight leads away from the concept.
     """
     name, colon, tail = text.rpartition(":")
     try:
         weight = float(tail) if colon and name else math.nan
     except ValueError:
         weight = math.nan
-    if math.isfinite(weight):
-        return find_concept(name), weight
-    return find_concept(text), 1.0
+    return (name, weight) if math.isfinite(weight) else (text, 1.0)

@@ -102,8 +102,8 @@ def _latents(
     backbone: StableDiffusion, pictures: Sequence[Channels], size: int, folder: Path
 ) -> tuple[torch.Tensor, str]:
     """Latents `(N, C, h, w)` in half precision, made once, and the hash of the set of files."""
-    read = [read_channels(picture) for picture in pictures]
-    sha256 = hash_of_set("".join(hashes) for _, hashes in read)
+    # Read twice rather than held: a hundred large pictures of three channels would fill the memory.
+    sha256 = hash_of_set("".join(read_channels(picture)[1]) for picture in pictures)
     path, origin = folder / "latents.safetensors", f"{backbone.id} {size} {sha256}"
     note = folder / "origin.txt"
     if note.exists() and note.read_text() != origin:
@@ -112,8 +112,11 @@ def _latents(
             "name another."
         )
     if not path.exists():
+        parts = []
         with inference(backbone.device):
-            parts = [backbone.encode(square(p, size).to(backbone.device)).half().cpu() for p, _ in read]
+            for picture in pictures:
+                view = square(read_channels(picture)[0], size).to(backbone.device)
+                parts.append(backbone.encode(view).half().cpu())
         with atomic_path(note) as temporary:
             temporary.write_text(origin)
         with atomic_path(path) as temporary:

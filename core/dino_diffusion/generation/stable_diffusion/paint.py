@@ -157,7 +157,7 @@ def inpaint(
         )
         painted = backbone.decode(latents)[0, :, :height, :width].float().cpu().numpy()
     pixels = np.where(inside, painted, known.numpy())
-    return _painted("sd-inpaint", backbone, concepts, settings, number, pixels, strength=strength)
+    return _painted("sd-inpaint-picture", backbone, concepts, settings, number, pixels, strength=strength)
 
 
 def _velocity(
