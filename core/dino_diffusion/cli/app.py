@@ -10,7 +10,22 @@ import typer
 from typer.core import TyperGroup
 
 from dino_diffusion import __version__
-from dino_diffusion.cli import evaluate, generate, info, release, samples, segment, train
+from dino_diffusion.cli import (
+    concepts,
+    evaluate,
+    generate,
+    info,
+    inpaint,
+    invert,
+    release,
+    replay,
+    samples,
+    segment,
+    stable_diffusion,
+    strip,
+    train,
+    twin,
+)
 from dino_diffusion.cli.console import complain, quiet_environment, sentence
 from dino_diffusion.errors import DinoDiffusionError
 
@@ -51,6 +66,13 @@ app = typer.Typer(
 )
 app.command()(segment.segment)
 app.command()(generate.generate)
+app.command()(inpaint.inpaint)
+app.command()(twin.twin)
+app.command()(invert.invert)
+app.command()(concepts.concepts)
+app.command()(strip.strip)
+app.add_typer(stable_diffusion.app, name="sd")
+app.command()(replay.replay)
 evaluate.app.command("bundle")(release.evaluate_bundle)
 app.add_typer(evaluate.app, name="evaluate")
 app.command()(train.train)
