@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt, gaussian_filter
+from skimage.segmentation import find_boundaries
 
 from dino_diffusion.codes import Segment, segment_of
 from dino_diffusion.files.atomic import atomic_path
@@ -21,6 +22,7 @@ Colour = tuple[int, int, int]
 BACKGROUND: Colour = (18, 20, 24)
 TEXT: Colour = (232, 234, 237)
 QUIET: Colour = (150, 155, 163)
+LINE: Colour = (255, 205, 60)
 FILL = 0.22
 """Opacity of the fill: low enough to read the lung markings through it."""
 
@@ -122,6 +124,26 @@ def _legend(width: int, entries: list[Segment]) -> np.ndarray:
         after_mark = x + unit * 1.6 + font.getlength(f"{entry.mark}  ")
         draw.text((after_mark, middle), entry.name, font=font, fill=TEXT, anchor="lm")
     return np.asarray(strip)
+
+
+def borders(radiograph: np.ndarray, labels: np.ndarray, longest_side: int = 1024) -> np.ndarray:
+    """Radiograph with a line wherever two labels meet, for more of them than colours can tell apart.
+
+    Args:
+        radiograph: `(H, W)` in [0, 1].
+        labels: `(H, W)` labels.
+        longest_side: of the result in pixels.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if radiograph.shape != labels.shape:
+        raise ValueError(f"labels {labels.shape} do not lie on the grid of the radiograph {radiograph.shape}")
+    size = _fitted(radiograph.shape, longest_side)
+    rows, columns = (np.arange(n) * full // n for n, full in zip(size, labels.shape, strict=True))
+    line = find_boundaries(labels[np.ix_(rows, columns)], mode="thick")
+    picture = np.repeat(_resized(radiograph, size)[..., None], 3, axis=2)
+    return to_uint8(_blend(picture, np.array(LINE) / 255, 0.9 * line))
 
 
 def contact_sheet(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,17 +60,11 @@ def _passes(
 ) -> tuple[list[list[torch.Tensor]], tuple[AttentionMap, ...]]:
     """Features, a list of layers for each noise level, and attention."""
     layers, times = tuple(bundle.readout.config.layers), bundle.readout.config.times
-    chosen = None if attention else ()
-    with (
-        inference(bundle.device),
-        capture_attention(bundle.denoiser.unet, kind="self", layers=chosen, device=None) as maps,
-    ):
-        features = [
-            [layer.float() for layer in layer_features(bundle.denoiser, encoded, layers, time, noise)]
-            for time, noise in zip(times, _noises(seed, len(times)), strict=True)
-        ]
+    capture = capture_attention(bundle.denoiser.unet, kind="self", device=None)
+    features: list[list[torch.Tensor]] = []
+    with inference(bundle.device), capture if attention else nullcontext(()) as maps:
+        for number, time in enumerate(times):
+            noise = torch.Generator().manual_seed(seed * 1009 + number)
+            found = layer_features(bundle.denoiser, encoded, layers, time, noise)
+            features.append([layer.float() for layer in found])
     return features, tuple(maps)
-
-
-def _noises(seed: int, count: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed * 1009 + number) for number in range(count)]
