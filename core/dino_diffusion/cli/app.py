@@ -23,6 +23,7 @@ from dino_diffusion.cli import (
     segment,
     stable_diffusion,
     strip,
+    synthesize,
     train,
     twin,
 )
@@ -73,6 +74,7 @@ app.command()(concepts.concepts)
 app.command()(strip.strip)
 app.add_typer(stable_diffusion.app, name="sd")
 app.command()(replay.replay)
+app.command()(synthesize.synthesize)
 evaluate.app.command("bundle")(release.evaluate_bundle)
 app.add_typer(evaluate.app, name="evaluate")
 app.command()(train.train)

@@ -33,7 +33,7 @@ def list_images(paths: Sequence[Path], where: Mapping[str, str] | None = None) -
         if path.suffix.lower() != ".csv":
             files += list_inputs([path])
             continue
-        chosen = [row for row in _rows(path) if _matches(row, where or {})]
+        chosen = [row for row in read_rows(path) if _matches(row, where or {})]
         if not chosen:
             wanted = " and ".join(f"{column} = {value}" for column, value in (where or {}).items())
             raise ConfigurationError(
@@ -45,7 +45,8 @@ def list_images(paths: Sequence[Path], where: Mapping[str, str] | None = None) -
     return ListedImages(tuple(list_inputs(files)), *map(tuple, said))
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """A CSV list's rows. Raises ConfigurationError for a file that is none, or has no column `image`."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
