@@ -81,6 +81,10 @@ def inpaint(
         Texture,
         typer.Option(help="Add the change and keep the image's own grain, or replace what was there."),
     ] = Texture.adding,
+    keep_level: Annotated[
+        bool,
+        typer.Option("--keep-level", help="Keep the masked part as bright as it is on the whole."),
+    ] = False,
     candidates: Candidates = 1,
     burn_in: BurnIn = False,
     seed: options.Seed = 0,
@@ -110,6 +114,7 @@ def inpaint(
             strength=strength,
             feather_mm=feather,
             texture=texture.value,
+            keep_level=keep_level,
             seed=seed,
             steps=steps,
             guidance=guidance,
@@ -142,7 +147,9 @@ def inpaint(
             "burned_in": burn_in,
             "seconds": round(seconds, 3),
         }
-    console.say(*(candidate["image"] for candidate in made), f"contact sheet: {sheet}")
+    for candidate in made:
+        console.say(candidate["image"], *(f"    {line}" for line in candidate["warnings"]))
+    console.say(f"contact sheet: {sheet}")
     console.say(untouched_line(shown[0], burn_in), f"{candidates} in {seconds:.1f} s on {loaded.device}")
 
 
@@ -176,8 +183,11 @@ def painted(shared: Inpainting, console: Output, count: int) -> Iterator[Inpaint
 
 def entry(item: Inpainted, files: list[Path]) -> dict[str, Any]:
     """One candidate for the JSON document."""
+    from dino_diffusion.generation.nearest import warnings_of
+
     names = dict(zip(("image", "mask", "recipe"), map(str, files), strict=True))
-    return {**names, "checks": item.recipe.checks, **item.recipe.parameters}
+    about = {"checks": item.recipe.checks, "warnings": warnings_of(item.recipe)}
+    return {**names, **item.recipe.parameters, **about}
 
 
 def untouched_line(item: Inpainted, burn_in: bool) -> str:

@@ -60,6 +60,7 @@ def twin(
         from dino_diffusion.files.write_image import check_not_original
         from dino_diffusion.generation import twin as library
         from dino_diffusion.generation.library import find_concept
+        from dino_diffusion.generation.nearest import warnings_of
         from dino_diffusion.generation.save_twin import TwinFiles, save_twin
         from dino_diffusion.radiograph import Radiograph
 
@@ -84,27 +85,30 @@ def twin(
         found = library.compare(shared, list(inpaint.painted(shared, console, candidates)))
         seconds = time.perf_counter() - started
         written = save_twin(found, files, burn_in)
+        warnings = warnings_of(found.candidates[0].recipe)
         document |= {
             "bundle": loaded.id,
             "device": str(loaded.device),
             **{name: str(path) if path in written else None for name, path in vars(files).items()},
             "regions_found": [asdict(region) | {"name": region.name} for region in found.regions],
+            "warnings": warnings,
             "pixels_outside_identical": found.candidates[0].untouched,
             "burned_in": burn_in,
             "seconds": round(seconds, 3),
         }
-    console.say(*(str(path) for path in written), *(describe(region) for region in found.regions))
-    if not found.regions:
-        console.say("no region differs from the twin by more than chance")
+    console.say(*(str(path) for path in written), *(f"    {line}" for line in warnings))
+    regions = [describe(region, radiograph.spacing_mm is not None) for region in found.regions]
+    console.say(*(regions or ["no region differs from the twin by more than chance"]))
     console.say(
         inpaint.untouched_line(found.candidates[0], burn_in),
         f"{candidates} twins in {seconds:.1f} s on {loaded.device}",
     )
 
 
-def describe(region: Region) -> str:
-    """One line for a person."""
+def describe(region: Region, measured: bool) -> str:
+    """One line for a person; without a known pixel size the area is an estimate."""
+    area = f"{'' if measured else 'about '}{region.area_mm2 / 100:.1f} cm²"
     return (
-        f"    {region.name}: {region.area_mm2 / 100:.1f} cm², {region.difference:+.2f} of the grey range, "
+        f"    {region.name}: {area}, {region.difference:+.2f} of the grey range, "
         f"{abs(region.deviations):.1f} deviations"
     )

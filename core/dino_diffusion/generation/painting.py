@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from dino_diffusion.generation.blend import TEXTURES, added, check_untouched, gr
 from dino_diffusion.generation.composition import concept_velocity
 from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.masks import EditMask, feathered, on_latents, pixel_size_mm, surroundings
+from dino_diffusion.generation.nearest import check_nearest
 from dino_diffusion.generation.recipe import Recipe, hash_of_pixels
 from dino_diffusion.generation.variants import BATCH_ON_GPU, GUIDANCE_INTERVAL
 from dino_diffusion.generation.weighted import Weighted, hash_of_concept, name_of_concept
@@ -246,15 +248,26 @@ class Inpainting:
             concatenate=Condition.cat,
         )
 
-    def _result(self, index: int, batch: range, painted: torch.Tensor) -> Inpainted:
+    def preview(self, estimate: torch.Tensor) -> np.ndarray:
+        """The radiograph `(H, W)` in [0, 1] as a step's estimate `(1, C, h, w)` would change it."""
+        with inference(self.bundle.device):
+            painted = self.bundle.autoencoder.decode(estimate[:1]).float()
+        return self._pasted(painted, 0)
+
+    def _pasted(self, painted: torch.Tensor, index: int) -> np.ndarray:
+        """The whole radiograph `(H, W)` with the painted window (1, 1, S, S) in its place."""
         pixels = self.radiograph.pixels.copy()
         region = self.window.region
         if self.settings.keep_level:
             painted = painted - self._shift(painted)
         blend = self._added if self.settings.texture == "add" else self._replaced
         pixels[region] = blend(pixels[region], self.weight[region], painted, index)
-        stored = self.radiograph.to_stored(pixels, self.weight > 0)
-        untouched = check_untouched(self.radiograph, stored, self.mask.inside)
+        return pixels
+
+    def _result(self, index: int, batch: range, painted: torch.Tensor) -> Inpainted:
+        stored = self.radiograph.to_stored(self._pasted(painted, index), self.weight > 0)
+        checks: dict[str, Any] = {CHECK: check_untouched(self.radiograph, stored, self.mask.inside)}
+        checks |= check_nearest(self.bundle, self.radiograph.grey.shown(stored))
         recipe = Recipe(
             OPERATION,
             self.bundle.id,
@@ -264,7 +277,7 @@ class Inpainting:
             self.inputs(),
             device=device_name(self.bundle.device),
             result=hash_of_pixels(stored),
-            checks={CHECK: untouched},
+            checks=checks,
         )
         return Inpainted(stored, self.mask.inside, recipe, self.radiograph)
 

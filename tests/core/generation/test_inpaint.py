@@ -246,7 +246,10 @@ def test_every_step_is_reported_and_can_be_the_last(bundle: ModelBundle, radiogr
     seen: list[SamplingStep] = []
     inpaint(bundle, radiograph, ellipse(), candidates=2, settings=FAST, callback=seen.append)
     assert [step.index for step in seen] == [1, 2] * 2
-    assert bundle.autoencoder.decode(seen[0].estimate).shape == (1, 1, 64, 64)
+    shared = Inpainting.of(bundle, radiograph, EditMask.of(radiograph, ellipse()), (), FAST)
+    preview = shared.preview(seen[0].estimate)
+    assert np.array_equal(preview[~ellipse()], radiograph.pixels[~ellipse()])
+    assert not np.array_equal(preview, radiograph.pixels)
     with pytest.raises(Cancelled):
         inpaint(bundle, radiograph, ellipse(), settings=FAST, callback=lambda step: False)
 

@@ -1,0 +1,103 @@
+"""Do painted concepts look like their findings to a classifier of real radiographs, and do healthy twins not?
+
+A part of `inpainting.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dino_diffusion.evaluation.features import FeatureExtractor
+    from dino_diffusion.models import ModelBundle
+    from dino_diffusion.radiograph import Radiograph
+
+Row = dict[str, Any]
+Features = list[np.ndarray]
+"""`(N, D)`, one array a network."""
+
+PROBE_IMAGES = 200
+"""Of each class, at most."""
+
+
+def measure_concepts(bundle: ModelBundle, options: argparse.Namespace, rows: list[Row]) -> dict[str, Any]:
+    """How often a probe, trained on real images, moves toward the concept, and back for a healthy twin.
+
+    Both are painted over both lungs of held-out radiographs: concepts over normal ones, the twin over those
+    with the finding.
+    """
+    from dino_diffusion.evaluation.probe import Probe
+    from dino_diffusion.evaluation.release import feature_nets
+    from dino_diffusion.generation.inpaint import inpaint
+    from dino_diffusion.generation.library import find_concept
+    from dino_diffusion.generation.twin import lungs_mask, prepare
+    from dino_diffusion.radiograph import Radiograph
+
+    nets, missing = feature_nets(bundle)
+    healthy = find_concept(options.healthy)
+
+    def images(finding: str, split: str, most: int) -> list[Radiograph]:
+        chosen = [row for row in rows if row["split"] == split and finding in row["finding"].lower()]
+        return [Radiograph.read(options.list.parent / row["image"]) for row in chosen[:most]]
+
+    def seen(radiographs: list[Radiograph]) -> Features:
+        return features(bundle, nets, [radiograph.pixels for radiograph in radiographs])
+
+    well = images("normal", "holdout", options.images)
+    normal, well_before = seen(images("normal", "train", PROBE_IMAGES)), seen(well)
+    figures: dict[str, Any] = {"missing_nets": missing}
+    for name in options.concepts:
+        concept = find_concept(name)
+        ill = images(name, "holdout", options.images)
+        probes = [
+            Probe.fit(np.concatenate(pair), np.repeat([True, False], [len(part) for part in pair]))
+            for pair in zip(seen(images(name, "train", PROBE_IMAGES)), normal, strict=True)
+        ]
+        painted = [inpaint(bundle, r, lungs_mask(bundle, r), concepts=[(concept, 1.0)])[0] for r in well]
+        twins = [prepare(bundle, radiograph, healthy).candidates(1)[0] for radiograph in ill]
+        after, back = (features(bundle, nets, [item.pixels for item in made]) for made in (painted, twins))
+        ill_before = seen(ill)
+        figures[name] = {
+            net.name: shifts(probes[k], *(part[k] for part in (well_before, after, ill_before, back)))
+            for k, net in enumerate(nets)
+        }
+    return figures
+
+
+def features(bundle: ModelBundle, nets: list[FeatureExtractor], pictures: list[np.ndarray]) -> Features:
+    """Whole pictures as the model sees them, through each network."""
+    from dino_diffusion.evaluation.features import extract
+    from dino_diffusion.view import ModelView
+
+    views = [ModelView.of(pixels, bundle.size).pixels for pixels in pictures]
+    return [extract(net, views) for net in nets]
+
+
+def shifts(
+    probe: Any, well: np.ndarray, painted: np.ndarray, ill: np.ndarray, twins: np.ndarray
+) -> dict[str, float]:
+    """Shares that move the right way, beside what the probe is worth on the real images."""
+    from dino_diffusion.evaluation.probe import auc
+
+    before = probe.logits(ill), probe.logits(well)
+    return {
+        "probe_auc_on_real": auc(np.repeat([True, False], [len(ill), len(well)]), np.concatenate(before)),
+        "moves_toward": float((probe.logits(painted) > before[1]).mean()),
+        "twin_moves_back": float((probe.logits(twins) < before[0]).mean()),
+        "n_painted": len(well),
+        "n_twins": len(ill),
+    }
+
+
+def concept_lines(figures: dict[str, Any]) -> list[str]:
+    """Lines for a person."""
+    return [
+        f"{name}, {net}: toward it {by['moves_toward']:.0%} of {by['n_painted']}, twins back "
+        f"{by['twin_moves_back']:.0%} of {by['n_twins']}; AUC on real images {by['probe_auc_on_real']:.2f}"
+        for name, by_net in figures.items()
+        if isinstance(by_net, dict)
+        for net, by in by_net.items()
+    ]
