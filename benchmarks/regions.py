@@ -165,8 +165,14 @@ def best_node(found: Regions, mask: np.ndarray) -> float:
 
 
 def clicked(found: Regions, mask: np.ndarray) -> dict[str, float]:
-    """Dice after each of `CLICKS`, every click in the middle of the largest mistake that is left."""
+    """Dice after each of `CLICKS`, in the middle of the largest mistake that is left.
+
+    The granularity of each is the one whose preview suits best, as an annotator sees it before the click.
+    """
     from dino_diffusion.segmentation.selection import Selection
+
+    def dice(selection: Selection) -> float:
+        return float(2 * (selection.mask & mask).sum() / (selection.mask.sum() + mask.sum()))
 
     step = max(1, max(mask.shape) // 256)  # the middle need not be exact
     selection, scores = Selection.empty(found), {}
@@ -176,10 +182,10 @@ def clicked(found: Regions, mask: np.ndarray) -> dict[str, float]:
         depth = np.maximum(*(distance_transform_edt(np.pad(wrong & side, 1)) for side in (taken, ~taken)))
         row, column = np.unravel_index(depth[1:-1, 1:-1].argmax(), wrong.shape)
         if wrong.any():
-            selection = selection.click(int(row) * step, int(column) * step)
+            pixel = (int(row) * step, int(column) * step)
+            selection = max((selection.click(*pixel, granularity) for granularity in GRANULARITIES), key=dice)
         if number in CLICKS:
-            both = (selection.mask & mask).sum()
-            scores[f"clicks: {number}"] = float(2 * both / (selection.mask.sum() + mask.sum()))
+            scores[f"clicks: {number}"] = dice(selection)
     return scores
 
 

@@ -32,7 +32,8 @@ FEWEST, MOST = 4, 240
 """Regions at granularity 0 and 1; between them the count grows by the same factor from step to step. As label
 values from 16 on, where segments without a fixed meaning begin, 240 are what a byte holds."""
 
-DEFAULT_GRANULARITY = 0.4
+DEFAULT_GRANULARITY = 0.3
+"""Where one click takes most of a lung at once, on dev masks."""
 
 WORKING_SIDE = 1024
 """Longest side of the grid on which outlines are drawn; a larger picture's are that much coarser."""

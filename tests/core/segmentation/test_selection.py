@@ -71,10 +71,15 @@ def test_a_second_click_on_the_same_spot_takes_the_region_back(regions: Regions)
     assert area(Selection.empty(regions).click(1, 1, COARSE).click(1, 1, COARSE)) == 0
 
 
-def test_granularity_bounds_what_a_click_takes(regions: Regions) -> None:
+def test_granularity_bounds_what_a_click_changes(regions: Regions) -> None:
     assert area(Selection.empty(regions).click(1, 1, FINE)) < area(
         Selection.empty(regions).click(1, 1, COARSE)
     )
+
+
+def test_a_fine_click_gives_back_little(regions: Regions) -> None:
+    coarse = Selection.empty(regions).click(1, 1, COARSE)
+    assert area(coarse.click(1, 14, COARSE)) < area(coarse.click(1, 14, FINE)) < area(coarse)
 
 
 def test_undo_goes_back_click_by_click_and_ends_at_the_start(regions: Regions) -> None:
@@ -103,8 +108,8 @@ def test_every_click_flips_its_pixel_and_none_is_forgotten(
 ) -> None:
     selection = Selection.empty(regions)
     for row, column, granularity in clicks:
-        before = selection.mask[row, column]
+        before, preview = selection.mask, selection.preview(row, column, granularity)
         selection = selection.click(row, column, granularity)
-        assert selection.mask[row, column] != before
+        assert (selection.mask ^ before == preview).all() and preview[row, column]
         assert all(selection.taken[leaf] for leaf in selection.wanted)
         assert not any(selection.taken[leaf] for leaf in selection.unwanted)
