@@ -85,8 +85,9 @@ def synthesize(
         check_folder(output)
         from dino_diffusion.files.labelled_list import read_labelled
         from dino_diffusion.generation import synthesis as plans
+        from dino_diffusion.generation.nearest import SUSPICIOUS
         from dino_diffusion.generation.processes import Launched, device_of, wait_for_pictures
-        from dino_diffusion.generation.synthesize import write_manifest
+        from dino_diffusion.generation.synthesize import manifest_rows, write_manifest
 
         given: dict[str, Any] = {"steps": steps, "guidance": guidance, "inversion_steps": inversion_steps}
         settings = plans.SynthesisSettings(
@@ -102,7 +103,7 @@ def synthesize(
         loaded = load_bundle(bundle, own_device, console)
         started = time.perf_counter()
         _prepare(loaded, synthesis, launched, console)
-        kept = sum(picture.made(output) is not None for picture in synthesis.planned())
+        kept = sum(picture.there(output) for picture in synthesis.planned())
         total = count if launched.first else len(synthesis.planned()[launched.rank :: launched.size])
         with console.progress("Making pictures", total) as advance:
             own = set()
@@ -113,9 +114,10 @@ def synthesize(
                 wait_for_pictures(synthesis, own, lambda picture: advance(1))
         if not launched.first:
             return
-        manifest = write_manifest(synthesis)
-        labels = Counter(picture.label.text for picture in synthesis.planned())
-        suspicious = _suspicious(synthesis)
+        rows = manifest_rows(synthesis)
+        manifest = write_manifest(synthesis, rows)
+        labels = Counter(row["label"] for row in rows)
+        suspicious = [row["image"] for row in rows if (row["nearest_percentile"] or 0) >= SUSPICIOUS]
         document |= {
             "manifest": str(manifest),
             "images": count,
@@ -161,10 +163,3 @@ def _made(
     if workers == 1:
         return make(bundle, synthesis, launched.rank, launched.size)
     return work(jobs(synthesis, name, device, workers, launched, hush_libraries))
-
-
-def _suspicious(synthesis: Synthesis) -> list[str]:
-    from dino_diffusion.generation.nearest import warnings_of
-
-    recipes = ((picture.file, picture.made(synthesis.folder)) for picture in synthesis.planned())
-    return [name for name, recipe in recipes if recipe and warnings_of(recipe)]

@@ -12,8 +12,10 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,8 +122,9 @@ def work(all_jobs: list[Job]) -> Iterator[Planned]:
     news, stop = context.Queue(), context.Event()
     processes = [context.Process(target=_worker, args=(job, news, stop), daemon=True) for job in all_jobs]
     try:
-        for process in processes:
-            process.start()
+        with _deaf():
+            for process in processes:
+                process.start()
         working = len(processes)
         while working:
             try:
@@ -163,8 +166,6 @@ def wait_for_pictures(synthesis: Synthesis, own: set[str], tell: Callable[[Plann
 
 def _worker(job: Job, news: Any, stop: Any) -> None:
     """The life of a worker: pictures, errors and None at the end go into `news`, pictures by their names."""
-    # Ctrl-C reaches the whole group; the parent says when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     job.begin()
     parent = multiprocessing.parent_process()
 
@@ -182,6 +183,19 @@ def _worker(job: Job, news: Any, stop: Any) -> None:
         news.put(type(error)(str(error)))
         return
     news.put(None)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started here never hear of Ctrl-C, which reaches the whole group: the parent stops them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _check(processes: list[Any]) -> None:

@@ -90,14 +90,17 @@ class Planned:
         """Number of its noise."""
         return self.label.number * MOST_OF_A_LABEL + self.index
 
+    def there(self, folder: Path) -> bool:
+        """Whether both files are there, for what they are worth."""
+        return (folder / self.file).is_file() and (folder / self.recipe).is_file()
+
     def made(self, folder: Path) -> Recipe | None:
         """Its recipe where image and recipe are there, whole, and belong together."""
-        image, beside = folder / self.file, folder / self.recipe
-        if not image.is_file() or not beside.is_file():
+        if not self.there(folder):
             return None
         try:
-            recipe = Recipe.read(beside)
-            return recipe if Recipe.read(image) == recipe else None
+            recipe = Recipe.read(folder / self.recipe)
+            return recipe if Recipe.read(folder / self.file) == recipe else None
         except DinoDiffusionError:
             return None
 

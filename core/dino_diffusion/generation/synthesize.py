@@ -6,6 +6,7 @@ import csv
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import clear_environment
 
@@ -56,7 +57,7 @@ def synthesize(
     prepare(bundle, synthesis, learning)
     for picture in make(bundle, synthesis):
         tell(picture)
-    return write_manifest(synthesis)
+    return write_manifest(synthesis, manifest_rows(synthesis))
 
 
 def prepare(bundle: ModelBundle, synthesis: Synthesis, learning: Learning | None = None) -> None:
@@ -149,19 +150,23 @@ class _Maker:
         return not self.stop()
 
 
-def write_manifest(synthesis: Synthesis) -> Path:
-    """A row a picture that is there: its file, label, recipe, method, and how close it comes to a training
-    image (per cent of real radiographs that keep farther, "" where the bundle carries no index)."""
+def manifest_rows(synthesis: Synthesis) -> list[dict[str, Any]]:
+    """A row a picture of a set that is all there: its file, label, recipe, method, and how close it comes to
+    a training image (per cent of real radiographs that keep farther, "" where the bundle has no index)."""
+    rows = []
+    for picture in synthesis.planned():
+        checks = Recipe.read(synthesis.folder / picture.recipe).checks
+        values = (picture.file, picture.label.text, picture.recipe, synthesis.settings.method)
+        close = checks[CHECK]["closer_than"] if CHECK in checks else ""
+        rows.append(dict(zip(COLUMNS, (*values, close), strict=True)))
+    return rows
+
+
+def write_manifest(synthesis: Synthesis, rows: list[dict[str, Any]]) -> Path:
+    """The set's list, which `evaluate utility` takes."""
     path = synthesis.folder / MANIFEST
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-        for picture in synthesis.planned():
-            if recipe := picture.made(synthesis.folder):
-                method = synthesis.settings.method
-                table.writerow((picture.file, picture.label.text, picture.recipe, method, _close(recipe)))
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        table.writerows(rows)
     return path
-
-
-def _close(recipe: Recipe) -> float | str:
-    return recipe.checks[CHECK]["closer_than"] if CHECK in recipe.checks else ""

@@ -16,7 +16,7 @@ from dino_diffusion.generation.processes import Launched, jobs, wait_for_picture
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.replay import is_same, replay
 from dino_diffusion.generation.synthesis import Synthesis, SynthesisSettings
-from dino_diffusion.generation.synthesize import make, synthesize, write_manifest
+from dino_diffusion.generation.synthesize import make, synthesize
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from tests.tiny import saved_tiny_bundle, smooth_picture, tiny_bundle
@@ -151,7 +151,6 @@ def test_shares_together_are_the_whole(bundle: ModelBundle, plan: Plan) -> None:
     seen: list[str] = []
     wait_for_pictures(shared, set(made[0]), lambda picture: seen.append(picture.file))
     assert sorted(seen) == sorted(made[1] + made[2])
-    write_manifest(shared)
     assert contents(shared) == contents(whole)
 
 
