@@ -10,9 +10,9 @@ import torch
 from monai.losses import DiceCELoss
 from monai.networks.nets import BasicUNet
 
+from dino_diffusion.alterations import draw_alteration
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation.lungs import keep_largest, labels_of
-from dino_diffusion.training.alterations import draw_alteration
 from dino_diffusion.training.stream import EpochStream
 
 

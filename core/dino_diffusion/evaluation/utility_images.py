@@ -10,11 +10,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from dino_diffusion.alterations import draw_alteration
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.evaluation.classifier import SIDE, Batch
 from dino_diffusion.files.labelled_list import LabelledImage
 from dino_diffusion.radiograph import Radiograph
-from dino_diffusion.training.alterations import draw_alteration
 from dino_diffusion.training.stream import EpochStream
 
 

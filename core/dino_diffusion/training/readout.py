@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from dino_diffusion.alterations import draw_alteration
 from dino_diffusion.crop import cut, whole
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.denoiser import Denoiser
@@ -30,7 +31,6 @@ from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.segmentation.naming import lung_prior
 from dino_diffusion.segmentation.shape import part_lungs
-from dino_diffusion.training.alterations import draw_alteration
 from dino_diffusion.training.corpus import load_corpus
 from dino_diffusion.training.settings import ReadoutSettings
 from dino_diffusion.training.stream import EpochStream

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from dino_diffusion.alterations import draw_alteration
 from dino_diffusion.models.encoder import EncoderOutput
 from dino_diffusion.models.view_checks import ViewChecks, side_difference, view_tokens
-from dino_diffusion.training.alterations import draw_alteration
 
 FALSE_ALARMS = 0.02
 """Share of unaltered pictures, kept back from the fit, above each border."""

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from dino_diffusion.alterations import Alteration, draw_alteration
 from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.segmentation.naming import LEFT_LUNG_PRIOR, RIGHT_LUNG_PRIOR, lung_prior
-from dino_diffusion.training.alterations import Alteration, draw_alteration
 from dino_diffusion.training.readout import cluster_maps, targets_of, train_head
 from dino_diffusion.training.settings import ReadoutSettings, RunSettings
 
