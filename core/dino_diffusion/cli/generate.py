@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,8 +77,8 @@ def generate(
     with console.document() as document:
         check_folder(output)
         from dino_diffusion.files.formats import stem_of
+        from dino_diffusion.files.image_list import list_images
         from dino_diffusion.files.write_image import check_not_original
-        from dino_diffusion.generation.embedding import class_files
         from dino_diffusion.generation.save import ENDINGS
         from dino_diffusion.generation.variants import Variation
         from dino_diffusion.radiograph import Radiograph
@@ -86,22 +86,24 @@ def generate(
         original = Radiograph.read(like) if like else None
         others = tuple(map(Radiograph.read, and_ or []))
         loaded = load_bundle(bundle, device, console)
-        files = class_files(class_of) if class_of else []
+        files = list_images([class_of]).files if class_of else ()
         variation = Variation(
             original, others, tuple(mix or ()), strength, jitter, _class(loaded, console, files)
         )
         originals = [path for path in (like, *(and_ or []), *files) if path]
         started = time.perf_counter()
         prefix = f"{stem_of(like) if like else 'generated'}_s{seed}"
-        images, shown = [], []
-        for k, item in enumerate(sample(loaded, console, count, variation, seed, steps, guidance)):
-            path = output / f"{prefix}_{k}{ENDINGS[format.value]}"
-            check_not_original(path, originals)
-            images.append(_write(item, path))
-            shown += [item] * (k < ON_THE_SHEET)
-        seconds = time.perf_counter() - started
+        paths = [output / f"{prefix}_{k}{ENDINGS[format.value]}" for k in range(count)]
         sheet = output / f"{prefix}{SHEET_ENDING}"
-        check_not_original(sheet, originals)
+        for path in (*paths, sheet):
+            check_not_original(path, originals)
+        images: list[dict[str, Any]] = []
+        shown: list[Synthetic] = []
+        made = sample(loaded, console, count, variation, seed, steps, guidance)
+        for path, item in zip(paths, made, strict=True):
+            images.append(_write(item, path))
+            shown += [item] * (len(shown) < ON_THE_SHEET)
+        seconds = time.perf_counter() - started
         _contact_sheet(variation, shown, sheet)
         document |= {
             "bundle": loaded.id,
@@ -114,7 +116,7 @@ def generate(
     for image in images:
         console.say(image["image"], *(f"    {line}" for line in image["warnings"]))
     console.say(f"contact sheet: {sheet}", f"{count} synthetic in {seconds:.1f} s on {loaded.device}")
-    if loaded.training_index is None:
+    if loaded.training_index is None and not quiet:
         complain("Not compared with the training images, because this bundle carries no index of them.")
 
 
@@ -147,7 +149,7 @@ def sample(
             )
 
 
-def _class(bundle: ModelBundle, console: Output, files: list[Path]) -> ImageClass | None:
+def _class(bundle: ModelBundle, console: Output, files: Sequence[Path]) -> ImageClass | None:
     if not files:
         return None
     from dino_diffusion.generation.embedding import ImageClass

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dino_diffusion.device import device_name, in_batches, inference
+from dino_diffusion.device import device_name
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.concept import Concept
 from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.library import find_concept
-from dino_diffusion.generation.nearest import check_nearest
-from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
-from dino_diffusion.generation.variants import (
-    BATCH_ON_GPU,
+from dino_diffusion.generation.recipe import Recipe
+from dino_diffusion.generation.sampled import (
     DEFAULT_GUIDANCE,
     DEFAULT_SAMPLER,
     DEFAULT_STEPS,
     GUIDANCE_INTERVAL,
+    Callback,
     Synthetic,
+    check_request,
+    finished,
+    sample_again,
+    sample_pictures,
 )
 from dino_diffusion.generation.weighted import Weighted, hash_of_concept, name_of_concept
 from dino_diffusion.models import Condition, EncoderOutput, Frame, ModelBundle
-from dino_diffusion.sampling import (
-    SAMPLERS,
-    SamplingStep,
-    VelocityModel,
-    composed,
-    initial_noise,
-    time_grid,
-)
+from dino_diffusion.sampling import VelocityModel, composed, time_grid
 
 OPERATION = "generate-concept"
 
@@ -86,7 +82,7 @@ def generate_concept(
     steps: int = DEFAULT_STEPS,
     guidance: float = DEFAULT_GUIDANCE,
     sampler: str = DEFAULT_SAMPLER,
-    callback: Callable[[SamplingStep], bool | None] | None = None,
+    callback: Callback | None = None,
     first: int = 0,
     guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
 ) -> list[Synthetic]:
@@ -95,12 +91,9 @@ def generate_concept(
     Raises ConceptError for a concept of another model, ConfigurationError for impossible settings and
     Cancelled when the callback says so.
     """
-    if count < 1 or first < 0 or sampler not in SAMPLERS or not 0 <= guidance <= 20 or not concepts:
-        raise ConfigurationError(
-            f"Cannot generate {count} images of {len(concepts)} concepts from number {first} on with sampler "
-            f"'{sampler}' and guidance {guidance}: ask for at least one image, counted from 0, and one "
-            f"concept, a sampler out of {', '.join(SAMPLERS)}, and a guidance from 0 to 20."
-        )
+    check_request(count, first, sampler, guidance)
+    if not concepts:
+        raise ConfigurationError("There is no concept to generate; name one or more.")
     for concept, _ in concepts:
         concept.check(bundle)
     settings = {
@@ -112,36 +105,22 @@ def generate_concept(
         "concepts": [[concept.name, weight] for concept, weight in concepts],
     }
     inputs = {name_of_concept(concept.name): hash_of_concept(concept) for concept, _ in concepts}
-    times, device = time_grid(steps, bundle.time_shift), device_name(bundle.device)
+    recipe = Recipe(OPERATION, bundle.id, settings, inputs, device=device_name(bundle.device))
 
-    def work(start: int, stop: int) -> list[Synthetic]:
-        indices = range(first + start, first + stop)
-        generators = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
-        noise = torch.cat([initial_noise((1, *bundle.latent_shape), g, bundle.device) for g in generators])
-        frames = torch.tensor([Frame(size=bundle.size).numbers()] * len(indices), device=bundle.device)
-        velocity = concept_velocity(bundle, concepts, frames, guidance, interval=guidance_interval)
-        latents = SAMPLERS[sampler](velocity, noise, times, callback)
-        pictures = bundle.autoencoder.decode(latents)[:, 0].float().cpu().numpy()
-        batch = {"batch": [indices.start, indices.stop]}
-        return [
-            Synthetic(
-                picture,
-                Recipe(
-                    OPERATION,
-                    bundle.id,
-                    settings | batch | {"index": index},
-                    inputs,
-                    device=device,
-                    result=hash_of_pixels(picture),
-                    checks=check_nearest(bundle, picture),
-                ),
-            )
-            for index, picture in zip(indices, pictures, strict=True)
-        ]
+    def velocity_of(generators: list[torch.Generator]) -> VelocityModel:
+        frames = torch.tensor([Frame(size=bundle.size).numbers()] * len(generators), device=bundle.device)
+        return concept_velocity(bundle, concepts, frames, guidance, interval=guidance_interval)
 
-    with inference(bundle.device):
-        batches = in_batches(count, work, most=1 if bundle.device.type == "cpu" else BATCH_ON_GPU)
-    return [made for batch in batches for made in batch]
+    return sample_pictures(
+        bundle,
+        recipe,
+        count,
+        first,
+        time_grid(steps, bundle.time_shift),
+        velocity_of,
+        lambda square, recipe: finished(bundle, square, recipe),
+        callback,
+    )
 
 
 def again(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Any]) -> Synthetic:
@@ -152,18 +131,14 @@ def again(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Any]) -> Syn
     """
     known = opened_concepts(inputs)
     recipe.check_inputs({name: hash_of_concept(concept) for name, concept in known.items()})
-    try:
-        settings = dict(recipe.parameters)
-        index, (start, stop) = settings.pop("index"), settings.pop("batch")
-        settings["guidance_interval"] = tuple(settings["guidance_interval"])
+
+    def make(settings: dict[str, Any], count: int, first: int) -> list[Synthetic]:
         concepts = [
             (known[name_of_concept(name)], float(weight)) for name, weight in settings.pop("concepts")
         ]
-        if not start <= index < stop <= start + BATCH_ON_GPU:
-            raise ValueError(f"no image {index} in a batch from {start} to {stop}")
-        return generate_concept(bundle, concepts, stop - start, first=start, **settings)[index - start]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise incomplete(recipe, error) from error
+        return generate_concept(bundle, concepts, count, first=first, **settings)
+
+    return sample_again(recipe, make)
 
 
 def opened_concepts(inputs: Mapping[str, Any]) -> dict[str, Concept]:

@@ -1,22 +1,19 @@
 """Movements in embedding space: between radiographs, around one, and within a class of them.
 
-Tokens are whitened: two radiographs' CLS tokens are as long as each other and nearly at right angles, so half
-way along the straight line lies a token 0.7 times as long, which the denoiser takes for an average
-radiograph. The great circle keeps the length.
+Tokens are whitened: half way along the straight line between two radiographs' CLS tokens lies one only 0.75
+times as long (median of 300 pairs), as no radiograph has it. The great circle keeps the length, on which
+jitter counts; the denoiser itself normalises its tokens and paints nearly the same either way.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from dino_diffusion.device import inference
 from dino_diffusion.errors import ConfigurationError
-from dino_diffusion.files.inputs import list_inputs
 from dino_diffusion.generation.recipe import hash_of_set
 from dino_diffusion.models import EncoderOutput, ModelBundle, TokenPrior
 from dino_diffusion.radiograph import Radiograph
@@ -95,19 +92,3 @@ class ImageClass:
         )
         prior.to(bundle.device).fit(tokens)
         return cls(prior, hash_of_set(sha256 for sha256, _ in found))
-
-
-def class_files(path: Path) -> list[Path]:
-    """The images of a class: those in a folder, or in the column `image` of a CSV list, beside the list.
-
-    Raises ConfigurationError for a list without that column, RadiographError where there is none.
-    """
-    if path.suffix.lower() != ".csv":
-        return list_inputs([path])
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [path.parent / row["image"] for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ConfigurationError(
-            f"{path}: is no list of images; name a folder, or a CSV in UTF-8 with a column 'image'."
-        ) from error

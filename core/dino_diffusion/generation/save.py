@@ -10,7 +10,7 @@ import numpy as np
 from dino_diffusion.files.formats import format_of_suffix, suffix_of
 from dino_diffusion.files.grid import Geometry
 from dino_diffusion.files.write_image import write_image
-from dino_diffusion.generation.variants import Synthetic
+from dino_diffusion.generation.sampled import Synthetic
 from dino_diffusion.radiograph import Radiograph
 
 ENDINGS = {"png": ".png", "tiff": ".tif", "nii.gz": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "dcm": ".dcm"}

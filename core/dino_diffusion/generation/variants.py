@@ -3,56 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dino_diffusion.device import device_name, in_batches, inference
+from dino_diffusion.device import device_name, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.files.checks import MINIMUM_SIDE
-from dino_diffusion.generation.embedding import ImageClass, blend, class_files, embed
-from dino_diffusion.generation.nearest import check_nearest
-from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
+from dino_diffusion.files.image_list import list_images
+from dino_diffusion.generation.embedding import ImageClass, blend, embed
+from dino_diffusion.generation.recipe import Recipe
+from dino_diffusion.generation.sampled import BATCH_ON_GPU as BATCH_ON_GPU
+from dino_diffusion.generation.sampled import (
+    DEFAULT_GUIDANCE,
+    DEFAULT_SAMPLER,
+    DEFAULT_STEPS,
+    GUIDANCE_INTERVAL,
+    Callback,
+    Synthetic,
+    check_request,
+    finished,
+    sample_again,
+    sample_pictures,
+)
 from dino_diffusion.models import Condition, EncoderOutput, Frame, ModelBundle
 from dino_diffusion.radiograph import Radiograph
-from dino_diffusion.sampling import (
-    SAMPLERS,
-    SamplingStep,
-    VelocityModel,
-    guided,
-    initial_noise,
-    noised,
-    steps_below,
-    time_grid,
-)
+from dino_diffusion.sampling import VelocityModel, guided, steps_below, time_grid
 from dino_diffusion.view import SquareView
 
-DEFAULT_STEPS, DEFAULT_GUIDANCE, DEFAULT_SAMPLER = 16, 2.0, "dpmpp_2m"
-GUIDANCE_INTERVAL = (0.1, 0.9)
-"""Guidance at the ends of the path costs diversity (noise) and detail (clean) and gains nothing."""
-
 OPERATION = "generate"
-BATCH_ON_GPU = 8
-"""A CPU gains 3 % from a larger batch than one, and loses that a picture is the same to the bit in any."""
-
 Draw = Callable[[torch.Generator], EncoderOutput]
 """The tokens of one picture, from the picture's own generator."""
-
-
-@dataclass(frozen=True)
-class Synthetic:
-    """A synthetic radiograph, float32 `(H, W)` in [0, 1] in the model's grey, and its recipe.
-
-    Its longer side has the bundle's size; its aspect is that of the radiograph it is a variant of, else it is
-    a square. `spacing_mm` follows from the same radiograph, None where that has none.
-    """
-
-    pixels: np.ndarray
-    recipe: Recipe
-    spacing_mm: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +127,7 @@ def generate(
     steps: int = DEFAULT_STEPS,
     guidance: float = DEFAULT_GUIDANCE,
     sampler: str = DEFAULT_SAMPLER,
-    callback: Callable[[SamplingStep], bool | None] | None = None,
+    callback: Callback | None = None,
     first: int = 0,
     guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
 ) -> list[Synthetic]:
@@ -155,12 +139,7 @@ def generate(
     included, between which `guidance` acts. The callback sees the steps of one batch after the other.
     Raises ConfigurationError for impossible settings and Cancelled when the callback says so.
     """
-    if count < 1 or first < 0 or sampler not in SAMPLERS or not 0 <= guidance <= 20:
-        raise ConfigurationError(
-            f"Cannot generate {count} images from number {first} on with sampler '{sampler}' and guidance "
-            f"{guidance}: ask for at least one image, counted from 0, a sampler out of "
-            f"{', '.join(SAMPLERS)}, and a guidance from 0 to 20."
-        )
+    check_request(count, first, sampler, guidance)
     variation = like if isinstance(like, Variation) else Variation(like)
     settings = {
         "seed": seed,
@@ -175,30 +154,25 @@ def generate(
     times = time_grid(steps_of(bundle, variation, steps), bundle.time_shift, variation.strength)
     recipe = Recipe(OPERATION, bundle.id, settings, variation.inputs(), device=device_name(bundle.device))
 
-    def work(start: int, stop: int) -> list[Synthetic]:
-        indices = range(first + start, first + stop)
-        generators = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
+    def velocity_of(generators: list[torch.Generator]) -> VelocityModel:
         drawn = [draw(generator) for generator in generators]
         encoded = EncoderOutput(torch.cat([d.cls for d in drawn]), torch.cat([d.patches for d in drawn]))
-        noise = torch.cat([initial_noise((1, *bundle.latent_shape), g, bundle.device) for g in generators])
-        noise = noise if clean is None else noised(clean, noise, variation.strength)
-        velocity = _guided_velocity(bundle, encoded, guidance, guidance_interval)
-        latents = SAMPLERS[sampler](velocity, noise, times, callback)
-        squares = bundle.autoencoder.decode(latents)[:, 0].float().cpu().numpy()
-        # A batch of another size rounds otherwise: to replay a picture means to compute its batch again.
-        batch = {"batch": [indices.start, indices.stop]}
-        return [
-            _result(
-                bundle, variation.like, square, replace(recipe, parameters=settings | batch | {"index": k})
-            )
-            for k, square in zip(indices, squares, strict=True)
-        ]
+        return _guided_velocity(bundle, encoded, guidance, guidance_interval)
 
     with inference(bundle.device):
         draw = variation.draw(bundle)
         clean = _latent(bundle, variation.like) if variation.strength < 1 else None
-        batches = in_batches(count, work, most=1 if bundle.device.type == "cpu" else BATCH_ON_GPU)
-    return [made for batch in batches for made in batch]
+    return sample_pictures(
+        bundle,
+        recipe,
+        count,
+        first,
+        times,
+        velocity_of,
+        lambda square, recipe: _result(bundle, variation.like, square, recipe),
+        callback,
+        clean,
+    )
 
 
 def again(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Any]) -> Synthetic:
@@ -211,29 +185,25 @@ def again(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Any]) -> Syn
     hashes = {name: v.sha256 if isinstance(v, ImageClass) else v.source.sha256 for name, v in given.items()}
     recipe.check_inputs(hashes)
     others = tuple(given[name] for n in range(len(given)) if (name := name_of_other(n)) in given)
-    try:
-        settings = dict(recipe.parameters)
-        index, (start, stop) = settings.pop("index"), settings.pop("batch")
-        settings["guidance_interval"] = tuple(settings["guidance_interval"])
+
+    def make(settings: dict[str, Any], count: int, first: int) -> list[Synthetic]:
         mix, strength, jitter = (settings.pop(name) for name in ("mix", "strength", "jitter"))
-        if not start <= index < stop <= start + BATCH_ON_GPU:
-            raise ValueError(f"no image {index} in a batch from {start} to {stop}")
         variation = Variation(given.get("like"), others, tuple(mix), strength, jitter, given.get("class"))
-        return generate(bundle, stop - start, variation, first=start, **settings)[index - start]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise incomplete(recipe, error) from error
+        return generate(bundle, count, variation, first=first, **settings)
+
+    return sample_again(recipe, make)
 
 
 def _opened(bundle: ModelBundle, name: str, value: Any) -> Any:
     if not isinstance(value, (str, Path)):
         return value
     if name == "class":
-        return ImageClass.of(bundle, (Radiograph.read(path) for path in class_files(Path(value))))
+        return ImageClass.of(bundle, map(Radiograph.read, list_images([Path(value)]).files))
     return Radiograph.read(value)
 
 
 def _result(bundle: ModelBundle, like: Radiograph | None, square: np.ndarray, recipe: Recipe) -> Synthetic:
-    """The square picture without the padding that `like` had, with its hash and what was checked."""
+    """The square picture without the padding that `like` had."""
     pixels, spacing = square, None
     if like is not None:
         shape = SquareView(*like.shape, bundle.size)
@@ -244,8 +214,7 @@ def _result(bundle: ModelBundle, like: Radiograph | None, square: np.ndarray, re
             like.spacing_mm[0] * shape.side / bundle.size,
             like.spacing_mm[1] * shape.side / bundle.size,
         )
-    recipe = replace(recipe, result=hash_of_pixels(pixels), checks=check_nearest(bundle, pixels))
-    return Synthetic(pixels, recipe, spacing)
+    return finished(bundle, pixels, recipe, spacing)
 
 
 def _latent(bundle: ModelBundle, like: Radiograph | None) -> torch.Tensor | None:

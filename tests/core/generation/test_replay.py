@@ -13,7 +13,7 @@ from PIL import Image
 
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation import replay as table
-from dino_diffusion.generation import variants
+from dino_diffusion.generation import sampled
 from dino_diffusion.generation.embedding import ImageClass
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.replay import Operation, is_same, replay
@@ -81,8 +81,8 @@ def test_every_variation_replays_to_the_bit(bundle: ModelBundle, files: dict[str
 def test_a_batch_of_several_is_computed_again_as_it_was(
     bundle: ModelBundle, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = variants.in_batches
-    monkeypatch.setattr(variants, "in_batches", lambda count, work, most: whole(count, work, most=2))
+    whole = sampled.in_batches
+    monkeypatch.setattr(sampled, "in_batches", lambda count, work, most: whole(count, work, most=2))
     (like,) = read(files, "like")
     for item in generate(bundle, 3, like, 9, STEPS, first=4):
         assert np.array_equal(replay(item.recipe, bundle, {"like": like}).pixels, item.pixels)

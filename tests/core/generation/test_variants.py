@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dino_diffusion.errors import Cancelled, ConfigurationError
-from dino_diffusion.generation.embedding import ImageClass, blend, class_files, embed, slerp
+from dino_diffusion.generation.embedding import ImageClass, blend, embed, slerp
 from dino_diffusion.generation.recipe import hash_of_pixels
 from dino_diffusion.generation.variants import Variation, generate
 from dino_diffusion.models import EncoderOutput, ModelBundle
@@ -176,13 +176,6 @@ def test_a_class_with_a_start(bundle: ModelBundle, image_class: ImageClass) -> N
 def test_too_few_images_are_no_class(bundle: ModelBundle) -> None:
     with pytest.raises(ConfigurationError, match="3 radiographs are too few"):
         ImageClass.of(bundle, (picture(seed) for seed in range(3)))
-
-
-@pytest.mark.parametrize("text", ["name,label\na.png,1\n", "\xff\xfe"])
-def test_what_is_no_list_of_a_class_is_refused(tmp_path: Any, text: str) -> None:
-    (tmp_path / "list.csv").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigurationError, match="no list of images"):
-        class_files(tmp_path / "list.csv")
 
 
 def test_guidance_changes_the_picture(bundle: ModelBundle) -> None:
