@@ -17,6 +17,8 @@ from dino_diffusion.cli import (
     info,
     inpaint,
     invert,
+    neighbours,
+    regions,
     release,
     replay,
     samples,
@@ -66,6 +68,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(segment.segment)
+app.command()(regions.regions)
 app.command()(generate.generate)
 app.command()(inpaint.inpaint)
 app.command()(twin.twin)
@@ -74,6 +77,7 @@ app.command()(concepts.concepts)
 app.command()(strip.strip)
 app.add_typer(stable_diffusion.app, name="sd")
 app.command()(replay.replay)
+app.command()(neighbours.neighbours)
 app.command()(synthesize.synthesize)
 evaluate.app.command("bundle")(release.evaluate_bundle)
 app.add_typer(evaluate.app, name="evaluate")
