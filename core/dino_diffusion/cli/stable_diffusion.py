@@ -239,8 +239,8 @@ def _weighted(text: str) -> Weighted:
 
 def _write(item: Painted, path: Path, channels: bool) -> list[str]:
     """A grey picture, or one a channel, and the recipe beside each."""
+    from dino_diffusion.generation.sampled import Synthetic
     from dino_diffusion.generation.save import save_synthetic
-    from dino_diffusion.generation.variants import Synthetic
 
     pictures: dict[str, Any] = {"": item.pixels.mean(0)}
     if channels:

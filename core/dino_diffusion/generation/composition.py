@@ -91,7 +91,7 @@ def generate_concept(
     Raises ConceptError for a concept of another model, ConfigurationError for impossible settings and
     Cancelled when the callback says so.
     """
-    check_request(count, first, sampler, guidance)
+    check_request(count, first, steps, sampler, guidance)
     if not concepts:
         raise ConfigurationError("There is no concept to generate; name one or more.")
     for concept, _ in concepts:

@@ -17,7 +17,7 @@ from dino_diffusion.generation.painting import (
     InpaintSettings,
 )
 from dino_diffusion.generation.recipe import Recipe, incomplete
-from dino_diffusion.generation.variants import BATCH_ON_GPU
+from dino_diffusion.generation.sampled import BATCH_ON_GPU
 from dino_diffusion.generation.weighted import Weighted, hash_of_concept, name_of_concept
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph

@@ -26,7 +26,7 @@ from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.masks import EditMask, feathered, on_latents, pixel_size_mm, surroundings
 from dino_diffusion.generation.nearest import check_nearest
 from dino_diffusion.generation.recipe import Recipe, hash_of_pixels
-from dino_diffusion.generation.variants import BATCH_ON_GPU, GUIDANCE_INTERVAL
+from dino_diffusion.generation.sampled import BATCH_ON_GPU, GUIDANCE_INTERVAL
 from dino_diffusion.generation.weighted import Weighted, hash_of_concept, name_of_concept
 from dino_diffusion.models import Condition, EncoderOutput, ModelBundle
 from dino_diffusion.models.autoencoder import FACTOR

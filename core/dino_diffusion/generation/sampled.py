@@ -20,6 +20,8 @@ DEFAULT_STEPS, DEFAULT_GUIDANCE, DEFAULT_SAMPLER = 16, 2.0, "dpmpp_2m"
 GUIDANCE_INTERVAL = (0.1, 0.9)
 """Guidance at the ends of the path costs diversity (noise) and detail (clean) and gains nothing."""
 
+MOST_STEPS = 1000
+
 BATCH_ON_GPU = 8
 """A CPU gains 3 % from a larger batch than one, and loses that a picture is the same to the bit in any."""
 
@@ -39,13 +41,14 @@ class Synthetic:
     spacing_mm: tuple[float, float] | None = None
 
 
-def check_request(count: int, first: int, sampler: str, guidance: float) -> None:
+def check_request(count: int, first: int, steps: int, sampler: str, guidance: float) -> None:
     """Raises ConfigurationError for impossible settings."""
-    if count < 1 or first < 0 or sampler not in SAMPLERS or not 0 <= guidance <= 20:
+    possible = count >= 1 and first >= 0 and 1 <= steps <= MOST_STEPS and 0 <= guidance <= 20
+    if not possible or sampler not in SAMPLERS:
         raise ConfigurationError(
-            f"Cannot generate {count} images from number {first} on with sampler '{sampler}' and guidance "
-            f"{guidance}: ask for at least one image, counted from 0, a sampler out of "
-            f"{', '.join(SAMPLERS)}, and a guidance from 0 to 20."
+            f"Cannot generate {count} images from number {first} on in {steps} steps with sampler "
+            f"'{sampler}' and guidance {guidance}: ask for at least one image, counted from 0, 1 to "
+            f"{MOST_STEPS} steps, a sampler out of {', '.join(SAMPLERS)}, and a guidance from 0 to 20."
         )
 
 

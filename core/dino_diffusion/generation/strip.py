@@ -21,7 +21,7 @@ from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.composition import concept_velocity, opened_concepts
 from dino_diffusion.generation.concept import Concept
 from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
-from dino_diffusion.generation.variants import Synthetic
+from dino_diffusion.generation.sampled import Synthetic
 from dino_diffusion.generation.weighted import hash_of_concept
 from dino_diffusion.models import EncoderOutput, Frame, ModelBundle
 from dino_diffusion.radiograph import Radiograph

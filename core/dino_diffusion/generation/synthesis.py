@@ -20,7 +20,7 @@ from dino_diffusion.files.atomic import atomic_path
 from dino_diffusion.files.labelled_list import LabelledImage, by_label
 from dino_diffusion.generation.embedding import FEWEST
 from dino_diffusion.generation.recipe import ENDING, Recipe, hash_of_set
-from dino_diffusion.generation.variants import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from dino_diffusion.generation.sampled import DEFAULT_GUIDANCE, DEFAULT_STEPS
 
 CLASS_MEAN, CONCEPT, LIKE = METHODS = ("class-mean", "concept", "like")
 DEFAULT_INVERSION_STEPS = 60

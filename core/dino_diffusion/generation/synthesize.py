@@ -20,6 +20,7 @@ from dino_diffusion.generation.invert import Callback as Learning
 from dino_diffusion.generation.invert import invert
 from dino_diffusion.generation.nearest import CHECK
 from dino_diffusion.generation.recipe import Recipe
+from dino_diffusion.generation.sampled import BATCH_ON_GPU, Synthetic
 from dino_diffusion.generation.save import save_synthetic
 from dino_diffusion.generation.synthesis import (
     CLASS_MEAN,
@@ -31,7 +32,7 @@ from dino_diffusion.generation.synthesis import (
     Planned,
     Synthesis,
 )
-from dino_diffusion.generation.variants import BATCH_ON_GPU, Synthetic, Variation, generate
+from dino_diffusion.generation.variants import Variation, generate
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.sampling import SamplingStep

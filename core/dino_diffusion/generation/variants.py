@@ -16,7 +16,6 @@ from dino_diffusion.files.checks import MINIMUM_SIDE
 from dino_diffusion.files.image_list import list_images
 from dino_diffusion.generation.embedding import ImageClass, blend, embed
 from dino_diffusion.generation.recipe import Recipe
-from dino_diffusion.generation.sampled import BATCH_ON_GPU as BATCH_ON_GPU
 from dino_diffusion.generation.sampled import (
     DEFAULT_GUIDANCE,
     DEFAULT_SAMPLER,
@@ -63,7 +62,8 @@ class Variation:
                 f"Strength {self.strength} and jitter {self.jitter} are impossible: use a strength above 0, "
                 "and both up to 1."
             )
-        if self.mix and (len(self.mix) != len(self.others) or min(self.mix) < 0 or sum(self.mix) > 1):
+        fits = len(self.mix) == len(self.others) and all(0 <= share <= 1 for share in self.mix)
+        if self.mix and not (fits and sum(self.mix) <= 1 + 1e-6):
             raise ConfigurationError(
                 f"{len(self.mix)} shares ({', '.join(f'{share:g}' for share in self.mix)}) do not fit "
                 f"{len(self.others)} further radiographs: give one each, from 0 to 1 and together at most 1."
@@ -98,7 +98,7 @@ class Variation:
             return lambda generator: prior.sample(1, generator)
         shares = self.mix or (1 / (1 + len(self.others)),) * len(self.others)
         tokens = [embed(bundle, radiograph) for radiograph in self.radiographs]
-        blended = blend(tokens, (1 - sum(shares), *shares))
+        blended = blend(tokens, (max(0.0, 1 - sum(shares)), *shares))
         return lambda generator: blended
 
     def inputs(self) -> dict[str, str]:
@@ -139,7 +139,7 @@ def generate(
     included, between which `guidance` acts. The callback sees the steps of one batch after the other.
     Raises ConfigurationError for impossible settings and Cancelled when the callback says so.
     """
-    check_request(count, first, sampler, guidance)
+    check_request(count, first, steps, sampler, guidance)
     variation = like if isinstance(like, Variation) else Variation(like)
     settings = {
         "seed": seed,

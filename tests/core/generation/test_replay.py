@@ -116,6 +116,9 @@ BATCH = {"index": 0, "batch": [0, 1], "guidance_interval": [0, 1], "mix": [], "s
         BATCH | {"seed": "abc"},
         BATCH | {"guidance_interval": 3},
         BATCH | {"mix": [0.5]},
+        BATCH | {"mix": [float("nan")]},
+        BATCH | {"steps": 10**9},
+        BATCH | {"strength": float("nan")},
     ],
 )
 def test_a_recipe_that_says_too_little_is_refused(bundle: ModelBundle, parameters: dict[str, Any]) -> None:

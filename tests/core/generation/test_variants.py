@@ -218,7 +218,8 @@ def test_the_callback_sees_every_step_and_can_cancel(bundle: ModelBundle) -> Non
 
 
 @pytest.mark.parametrize(
-    "settings", [{"count": 0}, {"steps": 0}, {"guidance": -1}, {"sampler": "none"}, {"first": -1}]
+    "settings",
+    [{"count": 0}, {"steps": 0}, {"steps": 1001}, {"guidance": -1}, {"sampler": "none"}, {"first": -1}],
 )
 def test_impossible_settings_are_refused(bundle: ModelBundle, settings: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError):
