@@ -61,10 +61,32 @@ SEGMENTS: dict[int, Segment] = {
 }
 """Blues for the right lung, oranges for the left, which colour-blind readers tell apart too."""
 
+STRUCTURES = {
+    "lung": LUNG,
+    "heart": Code("80891009", "Heart"),
+    "clavicle": Code("51299004", "Clavicle"),
+    "trachea": Code("44567001", "Trachea"),
+    "aorta": Code("15825003", "Aorta"),
+    "mediastinum": Code("72410000", "Mediastinum"),
+    "diaphragm": Code("5798000", "Diaphragm"),
+    "rib": Code("113197003", "Rib"),
+}
+"""Codes of structures that users teach, by what they call them; others get a generic code."""
+
+SIDES = {"right": RIGHT, "left": LEFT}
+
 LEARNT_COLOURS = ((0, 190, 140), (214, 110, 190), (240, 228, 66), (230, 80, 80), (150, 130, 240))
 """Of the first learnt segments; those of later ones are drawn."""
 
 LUNG_NAMES: dict[int, str] = {value: SEGMENTS[value].name for value in (RIGHT_LUNG, LEFT_LUNG)}
+
+
+def structure_of(name: str) -> tuple[Code, Code | None]:
+    """Code and laterality of a structure by its name, such as "left clavicle" or "ribs"."""
+    words = name.casefold().split()
+    laterality = SIDES.get(words[0]) if words else None
+    rest = " ".join(words[1:] if laterality else words)
+    return STRUCTURES.get(rest, STRUCTURES.get(rest.removesuffix("s"), ANATOMICAL_STRUCTURE)), laterality
 
 
 def segment_of(value: int, name: str | None = None) -> Segment:

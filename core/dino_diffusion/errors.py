@@ -21,6 +21,10 @@ class ConceptError(DinoDiffusionError):
     """A concept cannot be read, or was learnt for another model."""
 
 
+class EmbeddingError(DinoDiffusionError):
+    """A segment embedding cannot be learnt or read, or was learnt for another model."""
+
+
 class ConfigurationError(DinoDiffusionError):
     """A training or command-line setting makes no sense."""
 

@@ -34,6 +34,7 @@ def overlay(
     names: dict[int, str] | None = None,
     legend: bool = True,
     reference: np.ndarray | None = None,
+    segments: dict[int, Segment] | None = None,
 ) -> np.ndarray:
     """Radiograph with every label as a translucent area in an outline, and a legend below.
 
@@ -44,6 +45,7 @@ def overlay(
         names: of learnt segments (labels from 16).
         legend: add a strip below the picture that names the labels, so that no pixel is hidden.
         reference: `(H, W)` other labels, whose outlines are drawn in white, as thin lines above the rest.
+        segments: what labels stand for where that is not the package's own meaning.
 
     Raises:
         ValueError: the shapes differ.
@@ -57,10 +59,12 @@ def overlay(
     picture = np.repeat(_resized(radiograph, size)[..., None], 3, axis=2)
     width = max(1.5, max(size) / 420)  # of the outline
     present = _present(labels)
+    own, named = segments or {}, names or {}
+    described = {label: own.get(label) or segment_of(label, named.get(label)) for label in present}
     outlines = []
     for label in present:
         depth = _depth(labels, label, size)
-        tint = np.array(segment_of(label).colour) / 255
+        tint = np.array(described[label].colour) / 255
         picture = _blend(picture, tint, FILL * np.clip(depth + 0.5, 0, 1))
         outlines.append((tint, _line(depth, width)))
     if reference is not None:
@@ -71,7 +75,7 @@ def overlay(
     drawn = to_uint8(picture)
     if not legend or not present:
         return drawn
-    strip = _legend(size[1], [segment_of(label, (names or {}).get(label)) for label in present])
+    strip = _legend(size[1], list(described.values()))
     return np.concatenate([drawn, strip])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dino_diffusion.codes import LUNG_NAMES
+from dino_diffusion.codes import LUNG_NAMES, Segment, segment_of
 from dino_diffusion.errors import RadiographError
 from dino_diffusion.files.checks import check_content, check_size
 from dino_diffusion.files.grey import GreyMap, LinearGrey, range_of
@@ -119,12 +119,14 @@ class Radiograph:
 class Labelmap:
     """Label values on a radiograph's grid: uint8 `(H, W)`, turned like its pixels, 0 background.
 
-    `names` gives every value that the labelmap may hold, also those absent from this picture.
+    `names` gives every value that the labelmap may hold, also those absent from this picture; `segments`
+    says what a value means where that is not the package's own meaning of it.
     """
 
     labels: np.ndarray
     radiograph: Radiograph
     names: dict[int, str] = field(default_factory=lambda: dict(LUNG_NAMES))
+    segments: dict[int, Segment] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.radiograph.shape or self.labels.dtype != np.uint8:
@@ -132,3 +134,7 @@ class Labelmap:
                 f"{self.radiograph.source.name}: the labels ({self.labels.dtype}, {self.labels.shape}) must "
                 f"be uint8 on the radiograph's grid {self.radiograph.shape}; resample or convert them first."
             )
+
+    def segment(self, value: int) -> Segment:
+        """What a value stands for here."""
+        return self.segments.get(value) or segment_of(value, self.names.get(value))

@@ -17,6 +17,7 @@ from dino_diffusion.cli import (
     info,
     inpaint,
     invert,
+    learn,
     neighbours,
     regions,
     release,
@@ -68,6 +69,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(segment.segment)
+app.command()(learn.learn)
 app.command()(regions.regions)
 app.command()(generate.generate)
 app.command()(inpaint.inpaint)

@@ -18,7 +18,10 @@ from dino_diffusion.errors import DinoDiffusionError, RadiographError
 
 if TYPE_CHECKING:
     from dino_diffusion.models import ModelBundle
-    from dino_diffusion.radiograph import Labelmap, Source
+    from dino_diffusion.radiograph import Labelmap, Radiograph, Source
+    from dino_diffusion.segmentation.embedding import SegmentEmbedding
+    from dino_diffusion.segmentation.learnt import LearntSegmentation
+    from dino_diffusion.segmentation.lungs import LungSegmentation
 
 OVERLAY_ENDING = "_overlay"
 
@@ -32,6 +35,12 @@ def segment(
         options.LabelmapFormat | None,
         typer.Option(help="Format of the labelmaps.", show_default="png, for DICOM dcmseg"),
     ] = None,
+    embedding: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Label what `learn` learnt instead of the lungs; again for more structures."
+        ),
+    ] = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write a picture to look at.")] = False,
     json: options.Json = False,
     bench: Annotated[
@@ -43,6 +52,9 @@ def segment(
 ) -> None:
     """Label the lungs on each radiograph's own pixel grid: 0 background, 1 right lung, 2 left lung.
 
+    With --embedding, the structures learnt from examples, with their masks' label values; each pixel gets the
+    most probable one.
+
     Results are called DIR/<stem>.<ext>; a second input of the same stem gets -2, the next -3.
     """
     from dino_diffusion.files.inputs import list_inputs, output_names
@@ -52,10 +64,12 @@ def segment(
     with console.document() as document:
         check_folder(output)
         paths = list_inputs(inputs, results=output)
+        learnt = load_embeddings(embedding or [])
         loaded = load_bundle(bundle, device, console)
-        job = Job(
-            loaded, output, format.value if format else None, overlay, frozenset(p.resolve() for p in paths)
-        )
+        for each in learnt:
+            each.check(loaded)
+        own = frozenset(p.resolve() for p in paths)
+        job = Job(loaded, output, format.value if format else None, overlay, own, learnt)
         results = []
         with console.progress("Labelling", len(paths)) as advance:
             for path, names in zip(paths, file_names(output_names(paths)), strict=True):
@@ -72,6 +86,10 @@ def segment(
                     failed.append({"input": str(path), "error": _unforeseen(path, error)})
                 advance(1)
         document |= {"bundle": loaded.id, "device": str(loaded.device), "results": results, "failed": failed}
+        if learnt:
+            document["embeddings"] = [
+                {"file": str(file)} | each.about() for file, each in zip(embedding or [], learnt, strict=True)
+            ]
     for result in results:
         console.say(*describe(result))
     if len(paths) > 1 and failed:
@@ -84,31 +102,35 @@ def segment(
 
 @dataclass(frozen=True)
 class Job:
-    """What is the same for every file of a batch. `inputs`: resolved, none may be overwritten."""
+    """What is the same for every file of a batch. `inputs`: resolved, none may be overwritten.
+
+    `embeddings`: what to label; none for the lungs.
+    """
 
     bundle: ModelBundle
     folder: Path
     format: str | None
     overlay: bool
     inputs: frozenset[Path]
+    embeddings: tuple[SegmentEmbedding, ...] = ()
 
     def label(self, path: Path, name: str, overlay_name: str) -> dict[str, Any]:
         """Label one file and write its results; the entry for the JSON document."""
         from dino_diffusion.files.write_labelmap import write_labelmap
         from dino_diffusion.pictures import overlay, save_png
         from dino_diffusion.radiograph import Radiograph
-        from dino_diffusion.segmentation.lungs import segment_lungs
 
         times = [time.perf_counter()]
         radiograph = Radiograph.read(path)
         times.append(time.perf_counter())
-        found = segment_lungs(self.bundle, radiograph)
+        found = self._segmented(radiograph)
         times.append(time.perf_counter())
         target = self._free(labelmap_path(radiograph.source, self.folder, self.format, name))
         picture = self._free(self.folder / f"{overlay_name}.png") if self.overlay else None
         target = write_labelmap(found.labelmap, target, self.format)
         if picture:
-            save_png(overlay(radiograph.pixels, found.labelmap.labels), picture)
+            drawn = overlay(radiograph.pixels, found.labelmap.labels, segments=found.labelmap.segments)
+            save_png(drawn, picture)
         times.append(time.perf_counter())
         read, segmented, written = (round(b - a, 4) for a, b in itertools.pairwise(times))
         return {
@@ -117,11 +139,26 @@ class Job:
             "overlay": str(picture) if picture else None,
             "shape": list(radiograph.shape),
             "spacing_mm": radiograph.spacing_mm,
-            "lungs": lung_areas(found.labelmap),
+            **self._areas(found),
             "uncertainty": float(found.uncertainty),
             "warnings": list(found.warnings),
             "seconds": {"read": read, "segment": segmented, "write": written},
         }
+
+    def _segmented(self, radiograph: Radiograph) -> LungSegmentation | LearntSegmentation:
+        if not self.embeddings:
+            from dino_diffusion.segmentation.lungs import segment_lungs
+
+            return segment_lungs(self.bundle, radiograph)
+        from dino_diffusion.segmentation.learnt import segment_with
+        from dino_diffusion.segmentation.observation import observe
+
+        return segment_with(self.bundle, observe(self.bundle, radiograph), self.embeddings)
+
+    def _areas(self, found: Any) -> dict[str, Any]:
+        if not self.embeddings:
+            return {"lungs": lung_areas(found.labelmap)}
+        return {"segments": segment_areas(found.labelmap), "uncertainties": found.uncertainties}
 
     def _free(self, target: Path) -> Path:
         if target.resolve() in self.inputs:
@@ -160,24 +197,45 @@ def labelmap_path(source: Source, folder: Path, format: str | None, name: str) -
     return folder / f"{name}{ENDINGS[SAME.get(source.format, 'png') if chosen == 'same' else chosen]}"
 
 
+def load_embeddings(files: list[Path]) -> tuple[SegmentEmbedding, ...]:
+    """Before the bundle, so that a bad file is told at once. Raises EmbeddingError."""
+    if not files:
+        return ()
+    from dino_diffusion.segmentation.embedding import SegmentEmbedding, check_together
+
+    loaded = tuple(SegmentEmbedding.load(file) for file in files)
+    check_together(loaded)
+    return loaded
+
+
 def lung_areas(labelmap: Labelmap) -> dict[str, dict[str, float | None]]:
     """Area of each lung: share of the picture, and cm2 where the pixel spacing is known."""
     from dino_diffusion.codes import LEFT_LUNG, RIGHT_LUNG
 
+    return {side: _area(labelmap, value) for side, value in (("right", RIGHT_LUNG), ("left", LEFT_LUNG))}
+
+
+def segment_areas(labelmap: Labelmap) -> list[dict[str, Any]]:
+    """The same for learnt segments, with label value and name."""
+    return [
+        {"label": value, "name": name, **_area(labelmap, value)} for value, name in labelmap.names.items()
+    ]
+
+
+def _area(labelmap: Labelmap, value: int) -> dict[str, float | None]:
     spacing = labelmap.radiograph.spacing_mm
-    areas: dict[str, dict[str, float | None]] = {}
-    for side, value in (("right", RIGHT_LUNG), ("left", LEFT_LUNG)):
-        pixels = int((labelmap.labels == value).sum())
-        cm2 = pixels * spacing[0] * spacing[1] / 100 if spacing else None
-        areas[side] = {"pixels": pixels, "share": pixels / labelmap.labels.size, "cm2": cm2}
-    return areas
+    pixels = int((labelmap.labels == value).sum())
+    cm2 = pixels * spacing[0] * spacing[1] / 100 if spacing else None
+    return {"pixels": pixels, "share": pixels / labelmap.labels.size, "cm2": cm2}
 
 
 def describe(result: dict[str, Any]) -> list[str]:
     """Lines for a person."""
+    regions = {f"{side} lung": area for side, area in result.get("lungs", {}).items()}
+    regions |= {f"{area['label']} {area['name']}": area for area in result.get("segments", [])}
     areas = [
-        f"{side} lung " + (f"{area['share']:.1%}" if area["cm2"] is None else f"{area['cm2']:.0f} cm²")
-        for side, area in result["lungs"].items()
+        f"{name} " + (f"{area['share']:.1%}" if area["cm2"] is None else f"{area['cm2']:.0f} cm²")
+        for name, area in regions.items()
     ]
     unit = "" if result["spacing_mm"] else " of the picture"
     lines = [

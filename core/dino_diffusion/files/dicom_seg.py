@@ -14,7 +14,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 from skimage.color import rgb2lab
 
-from dino_diffusion.codes import ANATOMICAL_STRUCTURE, Code, Segment, segment_of
+from dino_diffusion.codes import ANATOMICAL_STRUCTURE, Code, Segment
 from dino_diffusion.errors import RadiographError
 from dino_diffusion.files import highdicom_numpy2
 
@@ -55,8 +55,7 @@ def write_dicom_seg(path: Path, labelmap: Labelmap) -> None:
     plane = source.grid.stored_plane(labelmap.labels)
     masks = np.stack([plane == value for value in values], axis=-1)[np.newaxis].astype(np.uint8)
     described = [
-        _description(number, segment_of(value, labelmap.names.get(value)))
-        for number, value in enumerate(values, start=1)
+        _description(number, labelmap.segment(value)) for number, value in enumerate(values, start=1)
     ]
     segmentation = highdicom.seg.Segmentation(
         source_images=[_complete(source.dataset)],

@@ -95,6 +95,11 @@ class ModelBundle:
         """Sixteen hex digits that name these very weights: recipes refer to them."""
         return self.id_of(*PARTS)
 
+    @cached_property
+    def observing_id(self) -> str:
+        """The same for what observes a radiograph: segments are learnt against these parts."""
+        return self.id_of("encoder", "autoencoder", "denoiser", "readout")
+
     def id_of(self, *names: str) -> str:
         """The same for some of the parts: what was learnt against them outlives a change of the others."""
         digest = hashlib.sha256()

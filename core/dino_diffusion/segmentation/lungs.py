@@ -23,6 +23,12 @@ SMALL_LUNG = 0.02
 HIGH_UNCERTAINTY = 0.25
 """Uncertainty of the whole image above which the result deserves a look."""
 
+FOREIGN = "This looks like no upright frontal chest radiograph; the labels mean little."
+MIRRORED = (
+    "The heart and the stomach seem to lie on the wrong side; is the picture mirrored? "
+    "Right and left are named as if it were not."
+)
+
 BLEED = 2
 """Model pixels beyond a kept region in which the probability may still decide the outline."""
 
@@ -108,16 +114,13 @@ def keep_largest(lungs: np.ndarray) -> np.ndarray:
 
 def _warnings(found: LungSegmentation) -> tuple[str, ...]:
     if found.foreign:
-        return ("This looks like no upright frontal chest radiograph; the labels mean little.",)
+        return (FOREIGN,)
     labels, said = found.labelmap.labels, []
     for value, name in ((RIGHT_LUNG, "right"), (LEFT_LUNG, "left")):
         if (labels == value).mean() < SMALL_LUNG:
             said.append(f"The {name} lung is missing or very small; look at the picture.")
     if found.mirrored:
-        said.append(
-            "The heart and the stomach seem to lie on the wrong side; is the picture mirrored? "
-            "Right and left are named as if it were not."
-        )
+        said.append(MIRRORED)
     if found.uncertainty > HIGH_UNCERTAINTY:
         said.append("The outline is uncertain; look at it before you use it.")
     return tuple(said)

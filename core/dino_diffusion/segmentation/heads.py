@@ -1,0 +1,91 @@
+"""The light head that reads learnt segments from descriptors, and its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dino_diffusion.segmentation.descriptors import FINE_WIDTH, Descriptors
+
+HIDDEN, FINE_HIDDEN = 24, 12
+STEPS, BATCH, RATE, WEIGHT_DECAY = 200, 8, 4e-3, 0.05
+OVERLAP = 0.5
+"""Weight of the overlap (soft Dice) beside the cross-entropy: without it thin structures vanish."""
+
+
+class SegmentHead(nn.Module):
+    """Descriptors to logits `(B, labels + 1, S / FINE, S / FINE)`: background, then each label.
+
+    What the coarse descriptors say is brought to the finer grid, where grey values decide the outline.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, width: int, labels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width, 1, 1))
+        self.register_buffer("scale", torch.ones(width, 1, 1))
+        self.coarse = nn.Sequential(
+            nn.Dropout2d(0.1),
+            nn.Conv2d(width, HIDDEN, 1),
+            nn.GELU(),
+            nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1),
+            nn.GELU(),
+            nn.Dropout2d(0.2),
+        )
+        self.vote = nn.Conv2d(HIDDEN, labels + 1, 1)
+        self.fine = nn.Sequential(
+            nn.Conv2d(HIDDEN + FINE_WIDTH, FINE_HIDDEN, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(FINE_HIDDEN, FINE_HIDDEN, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(FINE_HIDDEN, labels + 1, 1),
+        )
+
+    def forward(self, seen: Descriptors) -> torch.Tensor:
+        hidden = self.coarse((seen.coarse - self.mean) / self.scale)
+        both = torch.cat([hidden, self.vote(hidden)], dim=1)
+        both = functional.interpolate(both, seen.fine.shape[-2:], mode="bilinear", align_corners=False)
+        hidden, votes = both[:, :HIDDEN], both[:, HIDDEN:]
+        return votes + self.fine(torch.cat([hidden, seen.fine], dim=1))
+
+
+def train_head(
+    seen: Descriptors, targets: torch.Tensor, seed: int, tell: Callable[[int], None] | None = None
+) -> SegmentHead:
+    """A head for `targets` (N, labels + 1, S / FINE, S / FINE), shares of each cell that sum to 1.
+
+    The same seed on the same device gives the same head; torch's random state stays as it was. `tell` gets
+    the number of the step that is done; what it raises ends the training.
+    """
+    device = seen.coarse.device
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+        torch.manual_seed(seed)
+        head = SegmentHead(seen.coarse.shape[1], targets.shape[1] - 1).to(device)
+        head.mean.copy_(seen.coarse.mean((0, 2, 3))[:, None, None])
+        head.scale.copy_(seen.coarse.std((0, 2, 3))[:, None, None] + 0.01)
+        optimiser = torch.optim.AdamW(head.parameters(), RATE, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
+        for step in range(1, STEPS + 1):
+            chosen = torch.randint(len(targets), (BATCH,), generator=generator).to(device)
+            loss = _loss(head(seen[chosen]), targets[chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            if tell is not None:
+                tell(step)
+    return head.eval().requires_grad_(False)
+
+
+def _loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    cross_entropy = -(targets * logits.log_softmax(1)).sum(1).mean()
+    found, wanted = logits.softmax(1)[:, 1:], targets[:, 1:]
+    shared = (found * wanted).sum((0, 2, 3))
+    dice = (2 * shared + 1) / (found.sum((0, 2, 3)) + wanted.sum((0, 2, 3)) + 1)
+    return cross_entropy + OVERLAP * (1 - dice).mean()

@@ -1,0 +1,200 @@
+"""Learning from an example on a tiny random bundle: what is taught, what is refused, what an answer is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dino_diffusion.errors import Cancelled, EmbeddingError
+from dino_diffusion.models import ModelBundle
+from dino_diffusion.radiograph import Radiograph
+from dino_diffusion.segmentation import heads, observe
+from dino_diffusion.segmentation.descriptors import chest_coordinates
+from dino_diffusion.segmentation.embedding import SegmentEmbedding
+from dino_diffusion.segmentation.examples import has_holes, keep_parts, parts_of
+from dino_diffusion.segmentation.learn import learn, steps_of
+from dino_diffusion.segmentation.learnt import segment_with
+from tests.tiny import smooth_picture, tiny_bundle
+
+SHAPE = (80, 64)
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ModelBundle:
+    return tiny_bundle()
+
+
+@pytest.fixture(scope="module")
+def film() -> Radiograph:
+    return Radiograph.from_array(smooth_picture(1, *SHAPE))
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "STEPS", 3)
+
+
+def square(value: int, rows: slice = slice(20, 50), columns: slice = slice(10, 40)) -> np.ndarray:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[rows, columns] = value
+    return mask
+
+
+@pytest.fixture(scope="module")
+def heart(bundle: ModelBundle, film: Radiograph) -> SegmentEmbedding:
+    return learn(bundle, [(film, square(20))], "heart")
+
+
+def dice(labels: np.ndarray, mask: np.ndarray, value: int) -> float:
+    ours, theirs = labels == value, mask == value
+    return float(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()))
+
+
+def test_the_example_itself_is_labelled_with_its_own_value(
+    bundle: ModelBundle, film: Radiograph, heart: SegmentEmbedding
+) -> None:
+    found = segment_with(bundle, observe(bundle, film), [heart])
+    labels = found.labelmap.labels
+    assert labels.shape == SHAPE and set(np.unique(labels)) == {0, 20}
+    assert dice(labels, square(20), 20) > 0.8
+    assert found.labelmap.names == {20: "heart"} and found.labelmap.segment(20).kind.meaning == "Heart"
+    assert 0 <= found.uncertainties["heart"] == found.uncertainty <= 1
+    assert found.uncertainty_map.shape == SHAPE
+
+
+def test_labels_are_learnt_together_and_never_overlap(bundle: ModelBundle, film: Radiograph) -> None:
+    mask = square(20) + square(21, slice(20, 50), slice(40, 60))
+    both = learn(bundle, [(film, mask)], "pair", names={21: "left clavicle"})
+    assert [learnt.segment.name for learnt in both.segments] == ["pair 20", "left clavicle"]
+    labels = segment_with(bundle, observe(bundle, film), [both]).labelmap.labels
+    assert min(dice(labels, mask, 20), dice(labels, mask, 21)) > 0.7
+
+
+def test_the_order_of_embeddings_does_not_matter(
+    bundle: ModelBundle, film: Radiograph, heart: SegmentEmbedding
+) -> None:
+    other = learn(bundle, [(film, square(30, slice(40, 70)))], "liver")
+    seen = observe(bundle, film)
+    one, two = (segment_with(bundle, seen, pair) for pair in ([heart, other], [other, heart]))
+    assert (one.labelmap.labels == two.labelmap.labels).all()
+    assert set(one.uncertainties) == {"heart", "liver"}
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_being_taught_again_adds_to_what_was_learnt(
+    bundle: ModelBundle, film: Radiograph, heart: SegmentEmbedding
+) -> None:
+    second = Radiograph.from_array(smooth_picture(2, *SHAPE))
+    before = {name: value.clone() for name, value in heart.lessons[0].weights.items()}
+    parted = square(20) + square(20, slice(60, 70))
+    again = learn(bundle, [(second, parted)], "heart", start=heart)
+    assert again.examples == 2 and again.values == heart.values
+    assert all(torch.equal(again.lessons[0].weights[name], value) for name, value in before.items())
+    assert [each.parts for each in again.segments] == [2]
+    assert again.lessons[1].images == (second.source.sha256,)
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_the_same_seed_learns_the_same_and_leaves_torch_alone(bundle: ModelBundle, film: Radiograph) -> None:
+    state = torch.get_rng_state()
+    one, two = (learn(bundle, [(film, square(20))], "x", seed=3).lessons[0].weights for _ in range(2))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_only_the_chosen_label_is_taught_and_lungs_keep_their_names(
+    bundle: ModelBundle, film: Radiograph
+) -> None:
+    mask = square(1, columns=slice(5, 25)) + square(2, columns=slice(35, 55))
+    lungs = learn(bundle, [(film, mask)], "lungs")
+    assert [learnt.segment.name for learnt in lungs.segments] == ["right lung", "left lung"]
+    heart = learn(bundle, [(film, mask)], "heart", labels=[2])
+    assert heart.values == (2,) and heart.segments[0].segment.kind.meaning == "Heart"
+
+
+@pytest.mark.parametrize(
+    ("mask", "labels", "words"),
+    [
+        (np.zeros((10, 10), np.uint8), None, "own grid"),
+        (np.zeros(SHAPE, np.uint8), None, "empty"),
+        (np.ones(SHAPE, np.uint8), None, "whole image"),
+        ((smooth_picture(3, *SHAPE) * 255).astype(np.uint8), None, "looks like an image"),
+        (square(1) * 0.5, None, "no labels"),
+        (square(1).astype(np.int32) * 300, None, "no labels"),
+        (square(20), [7], "No mask holds the label 7"),
+        (square(20, slice(20, 21), slice(20, 21)), None, "too little"),
+    ],
+)
+def test_what_is_no_mask_gets_a_sentence(
+    bundle: ModelBundle, film: Radiograph, mask: np.ndarray, labels: Sequence[int] | None, words: str
+) -> None:
+    with pytest.raises(EmbeddingError, match=words):
+        learn(bundle, [(film, mask)], "x", labels)
+
+
+def test_refining_asks_for_the_same_labels_and_the_same_bundle(
+    bundle: ModelBundle, film: Radiograph, heart: SegmentEmbedding
+) -> None:
+    with pytest.raises(EmbeddingError, match="knows the labels 20, not 21"):
+        learn(bundle, [(film, square(21))], "heart", start=heart)
+    with pytest.raises(EmbeddingError, match="learn it again"):
+        learn(tiny_bundle(seed=1), [(film, square(20))], "heart", start=heart)
+    with pytest.raises(EmbeddingError, match="learn it again"):
+        segment_with(tiny_bundle(seed=1), observe(bundle, film), [heart])
+
+
+def test_it_can_be_cancelled_and_tells_how_far_it_is(bundle: ModelBundle, film: Radiograph) -> None:
+    heard = []
+
+    def stop(done: int, total: int) -> None:
+        heard.append((done, total))
+        if done == 8:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        learn(bundle, [(film, square(20))], "x", callback=stop)
+    assert heard == [(done, steps_of(1)) for done in range(1, 9)]
+
+
+def test_what_is_not_there_is_said(bundle: ModelBundle, film: Radiograph, heart: SegmentEmbedding) -> None:
+    weights = dict(heart.lessons[0].weights)
+    weights["vote.bias"] = torch.tensor([50.0, -50.0]).half()
+    blind = replace(heart, lessons=(replace(heart.lessons[0], weights=weights),))
+    found = segment_with(bundle, observe(bundle, film), [blind])
+    assert not found.labelmap.labels.any()
+    assert any("'heart' was not found" in warning for warning in found.warnings)
+
+
+def test_chest_coordinates_turn_and_move_with_the_lungs() -> None:
+    lungs = torch.zeros(1, 2, 32, 32)
+    lungs[0, 0, 8:20, 5:12], lungs[0, 1, 8:20, 20:27] = 1, 1
+    moved = torch.roll(lungs, (3, 2), (2, 3))
+    here, there = chest_coordinates(lungs), chest_coordinates(moved)
+    assert torch.allclose(here[..., 4:20, 4:20], there[..., 7:23, 6:22], atol=0.1)
+    assert here[0, 0, 14, 8].item() == pytest.approx(-1, abs=0.1)
+    assert here[0, 0, 14, 23].item() == pytest.approx(1, abs=0.1)
+    assert chest_coordinates(torch.zeros(1, 2, 32, 32)).isfinite().all()
+
+
+def test_as_many_parts_stay_as_the_example_had() -> None:
+    region = np.zeros((40, 40), bool)
+    region[5:15, 5:15], region[20:30, 20:30], region[35, 35] = True, True, True
+    assert parts_of(region) == 2
+    assert keep_parts(region, 2, False).sum() == 200 and keep_parts(region, 1, False).sum() == 100
+    ring = np.zeros((40, 40), bool)
+    ring[5:25, 5:25] = True
+    ring[10:20, 10:20] = False
+    assert has_holes(ring)
+    assert keep_parts(ring, 1, True).sum() == 400 and keep_parts(ring, 1, False).sum() == 300
+
+
+def test_a_thin_structure_keeps_what_lies_beyond_a_break() -> None:
+    wire = np.zeros((40, 40), bool)
+    wire[20, 2:38] = True
+    wire[20, 20] = False
+    assert (keep_parts(wire, 1, False) == wire).all()
