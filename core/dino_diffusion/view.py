@@ -71,13 +71,13 @@ class SquareView:
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of the square that show the picture and not its padding, in model pixels."""
+        """Rows and columns of the square that show the picture and not its padding, at least one of each."""
         unit = self.size / self.side
         left, _, top, _ = self.pads
         first_row, first_column = round(top * unit), round(left * unit)
         return (
-            slice(first_row, first_row + round(self.height * unit)),
-            slice(first_column, first_column + round(self.width * unit)),
+            slice(first_row, first_row + max(1, round(self.height * unit))),
+            slice(first_column, first_column + max(1, round(self.width * unit))),
         )
 
     def to_model(self, pixels: np.ndarray) -> torch.Tensor:

@@ -53,7 +53,7 @@ class Selection:
         return self.regions.mask_of(self.regions.tree.members(node) & (self.taken == self.taken[leaf]))
 
     def _node(self, leaf: int, granularity: float) -> int:
-        """The largest region that holds the leaf, within `granularity`, and no leaf clicked for the contrary."""
+        """The largest region of `granularity` or finer that no click for the contrary lies in."""
         tree, limit = self.regions.tree, self.regions.limit(granularity)
         contrary = (self.wanted if self.taken[leaf] else self.unwanted) - {leaf}
         blocked = {node for other in contrary for node in tree.lineage(other)}

@@ -30,7 +30,7 @@ def session(bundle: ModelBundle) -> Regions:
     return regions(bundle, radiograph())
 
 
-SHAPES = [(64, 64), (150, 110), (40, 300), (20, 16), (16, 900)]
+SHAPES = [(64, 64), (150, 110), (40, 300), (20, 16), (16, 900), (16, 2400)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
