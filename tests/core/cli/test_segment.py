@@ -13,9 +13,9 @@ import pydicom
 import pytest
 from PIL import Image
 
-from dino_diffusion.cli.samples import write_dicom
 from dino_diffusion.cli.segment import file_names
 from dino_diffusion.generation.recipe import Recipe
+from dino_diffusion.generation.save import save_image
 from dino_diffusion.generation.variants import Synthetic
 from tests.tiny import smooth_picture
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("simple_lungs")
 @pytest.fixture
 def dicom_file(tmp_path: Path) -> Path:
     made = Synthetic(smooth_picture(4), Recipe("test", "none", {}))
-    return write_dicom(made, tmp_path / "dicom", "film")
+    return save_image(made, tmp_path / "dicom" / "film.dcm")
 
 
 def names(folder: Path) -> list[str]:
