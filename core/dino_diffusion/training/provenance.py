@@ -11,7 +11,6 @@ from typing import Any
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.training.corpus import load_corpus
 
-
 PROVENANCE = "provenance.json"
 """A bundle's note of where its parts come from."""
 

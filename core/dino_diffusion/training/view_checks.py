@@ -82,7 +82,7 @@ def fit_view_checks(
 
 
 def spoil(picture: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """`(1, 1, S, S)`: turned by a quarter or a half, upside down, a small part of it, or its quarters mixed."""
+    """`(1, 1, S, S)`: turned by quarters, upside down, a small part of it, or its quarters mixed."""
     way, side = int(rng.integers(6)), picture.shape[-1]
     if way < 3:
         return torch.rot90(picture, way + 1, (-2, -1))

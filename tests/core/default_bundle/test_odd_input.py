@@ -1,4 +1,4 @@
-"""The shipped model on what comes in practice: altered real radiographs, children, and pictures of other things."""
+"""The shipped model on what comes in practice: altered radiographs, children, pictures of other things."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def plain(bundle: ModelBundle, dev: list[tuple[np.ndarray, np.ndarray]]) -> list
 
 
 UNTRIED = {"mirrored", "4000 pixels", "2000 pixels", "inverted grey values"}
-"""The first has a test of its own, large pictures are slow, inverted ones still cost too much (see the docs)."""
+"""The first has its own test, large pictures are slow, inverted ones still cost too much (see the docs)."""
 
 
 @pytest.mark.parametrize("name", sorted(ODD_INPUT.keys() - UNTRIED))
@@ -94,7 +94,8 @@ def test_what_is_no_upright_chest_is_flagged(
 def test_children_get_two_lungs_and_more_doubt(
     bundle: ModelBundle, dev: list[tuple[np.ndarray, np.ndarray]]
 ) -> None:
-    children = [found(bundle, Radiograph.read(DATA / r["image"]).pixels) for r in rows(source="kermany")[::64]]
+    chosen = rows(source="kermany")[::64]
+    children = [found(bundle, Radiograph.read(DATA / row["image"]).pixels) for row in chosen]
     adults = [found(bundle, pixels) for pixels, _ in dev]
     for answer in children:
         assert all((answer.labelmap.labels == value).mean() > 0.01 for value in (1, 2)) or answer.warnings

@@ -65,7 +65,8 @@ def test_no_public_attribute_of_the_source_gets_through(tmp_path: Path) -> None:
 
 def test_sequences_keep_their_codes_and_tables_alone(tmp_path: Path) -> None:
     assert not {"TextValue", "MappingResource", "ContextUID", "LUTExplanation"} & set(KEPT_IN_SEQUENCES)
-    table = item(LUTDescriptor=[4096, 0, 16], LUTData=np.arange(4096, dtype="<u2").tobytes(), LUTExplanation=SECRET)
+    values = np.arange(4096, dtype="<u2").tobytes()
+    table = item(LUTDescriptor=[4096, 0, 16], LUTData=values, LUTExplanation=SECRET)
     modifier = item(CodeValue="M", CodingSchemeDesignator="99X", CodeMeaning="m", ContextUID=SECRET_UID)
     view = item(CodeValue="399348003", CodingSchemeDesignator="SCT", CodeMeaning="antero-posterior")
     view.ViewModifierCodeSequence, view.PatientName = Sequence([modifier]), SECRET
