@@ -25,11 +25,11 @@ from dino_diffusion.generation.concept import Concept
 from dino_diffusion.generation.conditioning import mean_of
 from dino_diffusion.generation.inversion import InversionSettings
 from dino_diffusion.generation.invert import DEFAULT_STEPS, DEFAULT_VECTORS, learn, run_settings
-from dino_diffusion.generation.starters import Row, choose, findings, read_rows
+from dino_diffusion.generation.starters import NORMAL, Row, choose, contrasts, findings, read_rows
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.training.latents import LatentCache
 
-SOURCE, NORMAL = "nih14", "normal"
+SOURCE = "nih14"
 CLASSES = ("Effusion", "Cardiomegaly", "Pneumonia", "Consolidation", "Atelectasis", "Infiltration")
 ABLATED = "Effusion"
 VECTORS, IMAGES = (1, 8, 32, 64), (5, 10, 50, 100)
@@ -65,8 +65,11 @@ class Study:
     """One arm after the other, each kept in the work folder once it is measured."""
 
     def __init__(self, bundle: ModelBundle, rows: list[Row], options: argparse.Namespace) -> None:
-        self.bundle, self.rows, self.options = bundle, rows, options
+        self.bundle, self.options = bundle, options
+        self.rows = [row for row in rows if row["source"] == SOURCE]
+        self.training = [row for row in self.rows if row["split"] == "train"]
         self.work = options.work / bundle.id
+        self.contrast = self._contrast(options.work / "contrast.json")
         self._probes: dict[str, ClassProbes] = {}
 
     def arm(self, finding: str, vectors: int, images: int) -> dict[str, Any]:
@@ -81,8 +84,8 @@ class Study:
         return json.loads(kept.read_text())
 
     def _measure(self, finding: str, vectors: int, images: int) -> dict[str, Any]:
-        chosen = choose(self.rows, SOURCE, finding)
-        taken = choose(chosen, SOURCE, finding, most=images)
+        chosen = choose(self.training, finding, self.contrast)
+        taken = chosen[:: max(1, len(chosen) // images)][:images]
         training = self._cache(taken, f"{finding}-{len(taken)}", VIEWS)
         whole = self._cache(taken, f"{finding}-{len(taken)}-whole", 1)
         unseen = self._held_out(finding, chosen)
@@ -117,22 +120,28 @@ class Study:
         }
 
     def _held_out(self, finding: str, chosen: list[Row]) -> list[Row]:
-        """Images with the finding, of other patients than those chosen to learn from, one a patient first."""
+        """Images with the finding, of other patients than those chosen to learn from."""
         away = {row["patient_id"] for row in chosen}
-        rest = [row | {"split": ""} for row in self.rows if row["patient_id"] not in away]
-        return choose(rest, SOURCE, finding, split="", most=HELD_OUT)
+        rest = [row for row in self.rows if row["patient_id"] not in away]
+        return choose(rest, finding, self.contrast, HELD_OUT)
 
     def _probes_of(self, finding: str) -> ClassProbes:
         if finding not in self._probes:
-            every = [row | {"split": ""} for row in self.rows]
-            sick = choose(every, SOURCE, finding, split="", most=PROBED)
-            well = choose(every, SOURCE, NORMAL, split="", most=PROBED)
+            sick, well = (choose(self.rows, name, self.contrast, PROBED) for name in (finding, NORMAL))
             cache = self._cache(sick + well, f"{finding}-probe", 1)
             labels = np.array([finding in findings(row) for row in sick + well])
             patients = [row["patient_id"] for row in sick + well]
             latents = cache.latents[self.bundle.size]
             self._probes[finding] = ClassProbes.fit(self.bundle, latents, labels, patients)
         return self._probes[finding]
+
+    def _contrast(self, kept: Path) -> dict[str, float]:
+        if not kept.exists():
+            print("measuring the contrast of every image ...", flush=True)
+            found = contrasts(self.options.data.parent, self.rows)
+            with atomic_path(kept) as temporary:
+                temporary.write_text(json.dumps(found))
+        return json.loads(kept.read_text())
 
     def _cache(self, rows: Sequence[Row], name: str, views: int) -> LatentCache:
         paths = [self.options.data.parent / row["image"] for row in rows]

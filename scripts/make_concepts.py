@@ -16,7 +16,7 @@ from dino_diffusion.cli.console import hush_libraries
 from dino_diffusion.generation.concept import ENDING
 from dino_diffusion.generation.invert import DEFAULT_STEPS, DEFAULT_VECTORS, invert
 from dino_diffusion.generation.library import shipped_folder
-from dino_diffusion.generation.starters import STARTERS, choose, read_rows
+from dino_diffusion.generation.starters import STARTERS, choose, contrasts, read_rows
 from dino_diffusion.models import ModelBundle
 
 
@@ -25,12 +25,16 @@ def main() -> None:
     options = parse()
     hush_libraries()
     bundle = ModelBundle.from_pretrained(options.bundle)
-    rows = read_rows(options.data)
+    rows = [row for row in read_rows(options.data) if row["split"] == "train"]
+    contrast: dict[str, float] = {}
     for starter in STARTERS:
         if options.only and starter.full_name not in options.only:
             continue
         began = time.perf_counter()
-        chosen = choose(rows, starter.source, starter.finding)
+        own = [row for row in rows if row["source"] == starter.source]
+        if own and own[0]["image"] not in contrast:
+            contrast |= contrasts(options.data.parent, own)
+        chosen = choose(own, starter.finding, contrast)
         concept = invert(
             bundle,
             [options.data.parent / row["image"] for row in chosen],

@@ -31,7 +31,7 @@ def invert(
     vectors: Annotated[int, typer.Option(min=1, max=64, metavar="K", help="How many vectors to learn.")] = 8,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, max=100_000, metavar="N", help="Training steps.", show_default="200"),
+        typer.Option(min=1, max=100_000, metavar="N", help="Training steps.", show_default="150"),
     ] = None,
     where: Annotated[
         list[str] | None,

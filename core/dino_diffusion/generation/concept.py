@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from dino_diffusion.codes import Code
 from dino_diffusion.errors import ConceptError
@@ -91,7 +91,7 @@ class Concept:
         path = Path(path)
         metadata = {"kind": KIND, "format": str(FORMAT), "concept": json.dumps(self.about(), sort_keys=True)}
         with atomic_path(path) as temporary:
-            save_file({"vectors": self.vectors.detach().cpu().contiguous()}, temporary, metadata)
+            temporary.write_bytes(save({"vectors": self.vectors.detach().cpu().contiguous()}, metadata))
             if temporary.stat().st_size >= MAX_BYTES:
                 raise ConceptError(
                     f"{path}: the concept would be larger than 1 MB; learn fewer vectors, or shorten its "

@@ -26,9 +26,9 @@ from dino_diffusion.training.latents import LatentCache, list_views, load_cache,
 from dino_diffusion.training.loop import make_accelerator, train
 from dino_diffusion.training.settings import RunSettings
 
-DEFAULT_VECTORS, DEFAULT_STEPS = 8, 200
+DEFAULT_VECTORS, DEFAULT_STEPS = 8, 150
 BATCH = 8
-LEARNING_RATE = 0.02
+LEARNING_RATE = 0.04
 """Tokens leave a LayerNorm, so their numbers are of order one whatever the bundle."""
 
 VIEWS_IN_ALL, FEWEST_VIEWS, MOST_VIEWS = 300, 2, 8

@@ -1,7 +1,9 @@
 """The starter sets: which images of a list make which of the concepts that travel with the package.
 
-Each set comes from one source, so that no class is told by where its images come from, and each class is half
-AP and half PA films where there are enough, so that it is not told by the view.
+A class must not be told by anything but what it shows. So each set comes from one source; each class is half
+AP and half PA films where there are enough; and images are chosen so that the contrast between lung and
+mediastinum is distributed alike in all classes of a view: in the NIH subset normal films have less of it than
+any others, and a concept learnt from them as they come whitens lungs instead of clearing them.
 """
 
 from __future__ import annotations
@@ -9,17 +11,28 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from dino_diffusion.codes import Code
 from dino_diffusion.errors import ConfigurationError
+from dino_diffusion.radiograph import Radiograph
+from dino_diffusion.view import GreyScale
 
 Row = dict[str, str]
 """A row of the list: `image`, `source`, `split`, `patient_id`, `view`, `finding` ('|' parts several)."""
 
+NORMAL = "normal"
 MOST_IMAGES = 100
+KEPT = 0.8
+"""Share of a view's images that may be chosen."""
+
+OTHER_FINDING, SAME_PATIENT = 0.01, 0.05
+"""What one more finding, or one more film of a patient, costs beside a contrast that differs by as much."""
 
 
 @dataclass(frozen=True)
@@ -97,25 +110,54 @@ def findings(row: Row) -> list[str]:
     return row["finding"].split("|")
 
 
-def choose(
-    rows: Sequence[Row], source: str, finding: str, split: str = "train", most: int = MOST_IMAGES
-) -> list[Row]:
-    """Up to `most` rows of a source and split that show a finding, half of each view where there are enough.
+def contrasts(folder: Path, rows: Sequence[Row]) -> dict[str, float]:
+    """How dark the lungs are beside the brightest parts of a film's middle, by image; 1 is no contrast."""
+    found = {}
+    for row in rows:
+        pixels = Radiograph.read(folder / row["image"]).pixels
+        height, width = pixels.shape
+        middle = pixels[int(0.2 * height) : int(0.7 * height), int(0.15 * width) : int(0.85 * width)]
+        dark, bright = np.percentile(GreyScale.of(pixels).apply(middle.copy()), (10, 90))
+        found[row["image"]] = float(dark / bright)
+    return found
 
-    First those with the fewest other findings and of patients not yet taken; chance, the same each time,
-    decides among equals.
+
+def choose(
+    rows: Sequence[Row], finding: str, contrast: Mapping[str, float], most: int = MOST_IMAGES
+) -> list[Row]:
+    """Up to `most` of the rows (of one source) that show a finding, half of each view where there are enough.
+
+    Within a view they are those whose contrasts come nearest to what is usual there of films with a finding,
+    with few other findings and of different patients where that costs little; a fifth is left out, so that
+    there is a choice. Chance, the same each time, decides among equals.
     """
-    fitting = [r for r in rows if r["source"] == source and r["split"] == split and finding in findings(r)]
-    fitting.sort(key=lambda row: hashlib.sha256(row["image"].encode()).hexdigest())
+    views = sorted({row["view"] for row in rows})
+    fitting = {view: [r for r in rows if r["view"] == view and finding in findings(r)] for view in views}
+    enough = {view: int(KEPT * len(found)) for view, found in fitting.items()}
+    counts = dict.fromkeys(views, 0)
+    while sum(counts.values()) < most and any(counts[view] < enough[view] for view in views):
+        smallest = min((v for v in views if counts[v] < enough[v]), key=lambda view: counts[view])
+        counts[smallest] += 1
+    chosen = []
+    for view in views:
+        usual = _usual([row for row in rows if row["view"] == view], contrast, counts[view])
+        chosen += _matching(fitting[view], contrast, usual)
+    return chosen
+
+
+def _usual(rows: Sequence[Row], contrast: Mapping[str, float], count: int) -> np.ndarray:
+    """`count` quantiles of the contrasts of films with a finding; normal films are enough to match them."""
+    found = [contrast[row["image"]] for row in rows if NORMAL not in findings(row)]
+    return np.quantile(found, (np.arange(count) + 0.5) / max(1, count)) if found else np.empty(0)
+
+
+def _matching(rows: Sequence[Row], contrast: Mapping[str, float], wanted: np.ndarray) -> list[Row]:
+    """As many rows as `wanted` contrasts, the assignment that costs least in all."""
+    ordered = sorted(rows, key=lambda row: hashlib.sha256(row["image"].encode()).hexdigest())
     seen: Counter[str] = Counter()
-    ranked = []
-    for row in fitting:
-        ranked.append((seen[row["patient_id"]], len(findings(row)), row))
+    cost = np.empty((len(ordered), len(wanted)))
+    for number, row in enumerate(ordered):
+        price = OTHER_FINDING * (len(findings(row)) - 1) + SAME_PATIENT * seen[row["patient_id"]]
+        cost[number] = np.abs(contrast[row["image"]] - wanted) + price
         seen[row["patient_id"]] += 1
-    ordered = [row for _, _, row in sorted(ranked, key=lambda entry: entry[:2])]
-    by_view = {view: [row for row in ordered if row["view"] == view] for view in {r["view"] for r in ordered}}
-    quota = most // max(1, len(by_view))
-    taken = [row for view in sorted(by_view) for row in by_view[view][:quota]]
-    chosen = {row["image"] for row in taken}
-    rest = [row for row in ordered if row["image"] not in chosen]
-    return (taken + rest)[:most]
+    return [ordered[number] for number in linear_sum_assignment(cost)[0]]

@@ -133,3 +133,9 @@ def test_an_unknown_concept_is_told(command: Command, bundle_folder: Path) -> No
     done = command("concepts", "no-such-thing", "--bundle", bundle_folder)
     assert done.exit_code == 1
     assert "no concept 'no-such-thing'" in done.stderr
+
+
+def test_help_tells_the_librarys_own_defaults(command: Command) -> None:
+    said = command("invert", "--help").stdout
+    assert f"({library.DEFAULT_STEPS})" in said
+    assert f"[default: {library.DEFAULT_VECTORS}]" in said

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from dino_diffusion.errors import ConceptError
 from dino_diffusion.files.atomic import atomic_path
@@ -53,7 +53,7 @@ def save_learned_embeds(concept: Concept, path: str | Path) -> Path:
     """Writes the concept as diffusers' `learned_embeds.safetensors`, its token `<name>`."""
     path = Path(path)
     with atomic_path(path) as temporary:
-        save_file({f"<{concept.name}>": concept.vectors.contiguous()}, temporary)
+        temporary.write_bytes(save({f"<{concept.name}>": concept.vectors.contiguous()}))
     return path
 
 
