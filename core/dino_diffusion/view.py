@@ -71,7 +71,7 @@ class SquareView:
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of the square that show the picture and not its padding, at least one of each."""
+        """Rows and columns that show the picture and not its padding, in model pixels; at least one each."""
         unit = self.size / self.side
         left, _, top, _ = self.pads
         first_row, first_column = round(top * unit), round(left * unit)
