@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +46,19 @@ def main() -> None:
         raise SystemExit("This bundle carries no index of its training images: assemble one that does.")
     with options.data.open(newline="", encoding="utf-8") as file:
         rows = [row | {"path": options.data.parent / row["image"]} for row in csv.DictReader(file)]
-    report = {
-        "bundle": bundle.id,
-        "indexed": len(bundle.training_index.codes),
-        "shares": [
-            *false_alarms(bundle, rows, options.limit),
-            *copies(bundle, rows, options.copies),
-            same_patients(bundle, rows, options.copies),
-        ],
-    }
-    if options.variants:
-        report["shares"] += generated(bundle, rows, options.variants)
+    indexed = len(bundle.training_index.codes)
+    measured = itertools.chain(
+        copies(bundle, rows, options.copies),
+        same_patients(bundle, rows, options.copies),
+        generated(bundle, rows, options.variants) if options.variants else (),
+        false_alarms(bundle, rows, options.limit),
+    )
     if options.json:
-        print(json.dumps(report, indent=1))
+        print(json.dumps({"bundle": bundle.id, "indexed": indexed, "shares": list(measured)}, indent=1))
         return
-    print(f"bundle {report['bundle']}, {report['indexed']} training images, share warned of:")
-    for entry in report["shares"]:
-        print(f"{entry['what']:58s} {entry['share']:7.1%}   n = {entry['n']}")
+    print(f"bundle {bundle.id}, {indexed} training images, share warned of:", flush=True)
+    for entry in measured:
+        print(f"{entry['what']:58s} {entry['share']:7.1%}   n = {entry['n']}", flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -76,18 +73,16 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def false_alarms(bundle: Any, rows: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+def false_alarms(bundle: Any, rows: list[dict[str, Any]], limit: int) -> Iterator[dict[str, Any]]:
     """Images that were never trained on, by split and source."""
-    found = []
     for split in ("holdout", "dev"):
         for source in sorted({row["source"] for row in rows if row["split"] == split}):
             chosen = [row for row in rows if (row["split"], row["source"]) == (split, source)]
-            pictures = [_read(row["path"]) for row in _some(chosen, limit)]
-            found.append(_share(bundle, f"never trained on: {source} ({split})", pictures))
-    return found
+            pictures = (_read(row["path"]) for row in _some(chosen, limit))
+            yield _share(bundle, f"never trained on: {source} ({split})", pictures)
 
 
-def copies(bundle: Any, rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def copies(bundle: Any, rows: list[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:
     """Training images of known patients, altered, and what the autoencoder makes of them."""
     import torch
 
@@ -97,17 +92,15 @@ def copies(bundle: Any, rows: list[dict[str, Any]], count: int) -> list[dict[str
     known = [row for row in rows if row["split"] == "train" and row["patient_id"]]
     pictures = [_read(row["path"]) for row in _some(known, count)]
     pictures = [picture for picture in pictures if _own(bundle, picture) is not None]
-    found = [_share(bundle, name, list(map(alter, pictures))) for name, alter in ALTERATIONS.items()]
+    for name, alter in ALTERATIONS.items():
+        yield _share(bundle, name, map(alter, pictures))
     with inference(bundle.device), torch.no_grad():
         views = [ModelView.of(picture, bundle.size).pixels.to(bundle.device) for picture in pictures]
         restored = [bundle.autoencoder.decode(bundle.autoencoder.encode(view)) for view in views]
-    found.append(
-        _share(bundle, "round trip through the autoencoder", [r[0, 0].cpu().numpy() for r in restored])
-    )
-    return found
+    yield _share(bundle, "round trip through the autoencoder", (r[0, 0].cpu().numpy() for r in restored))
 
 
-def same_patients(bundle: Any, rows: list[dict[str, Any]], count: int) -> dict[str, Any]:
+def same_patients(bundle: Any, rows: list[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:
     """Training images of patients with several, against the index without the image itself."""
     from dino_diffusion.generation.nearest import SUSPICIOUS, index_embedding
     from dino_diffusion.models.training_index import TrainingIndex
@@ -124,24 +117,25 @@ def same_patients(bundle: Any, rows: list[dict[str, Any]], count: int) -> dict[s
         )
         _, relative, _ = others.nearest(index_embedding(bundle, picture))
         warned.append(others.closer_than(float(relative[0])) >= SUSPICIOUS)
-    return {"what": "another image of the same patient", "share": float(np.mean(warned)), "n": len(warned)}
+    yield {"what": "another image of the same patient", "share": float(np.mean(warned)), "n": len(warned)}
 
 
-def generated(bundle: Any, rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def generated(bundle: Any, rows: list[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:
     """New pictures, and variants of training images and of others."""
-    from dino_diffusion.generation.variants import generate
+    from dino_diffusion.generation.variants import Variation, generate
     from dino_diffusion.radiograph import Radiograph
 
-    found = [_share(bundle, "generated: new", [item.pixels for item in generate(bundle, count)])]
+    yield _share(bundle, "generated: new", (item.pixels for item in generate(bundle, count)))
     for split in ("train", "holdout"):
         chosen = [row for row in rows if row["split"] == split and row["patient_id"]]
         likes = [Radiograph.read(row["path"]) for row in _some(chosen, count)]
-        pictures = [generate(bundle, 1, like, seed)[0].pixels for seed, like in enumerate(likes)]
-        found.append(_share(bundle, f"generated: variants of {split} images", pictures))
-    return found
+        for strength in (1.0, 0.3):
+            variations = [Variation(like, strength=strength) for like in likes]
+            pictures = [generate(bundle, 1, like, seed)[0].pixels for seed, like in enumerate(variations)]
+            yield _share(bundle, f"generated: like {split} images, strength {strength}", pictures)
 
 
-def _share(bundle: Any, what: str, pictures: list[np.ndarray]) -> dict[str, Any]:
+def _share(bundle: Any, what: str, pictures: Iterable[np.ndarray]) -> dict[str, Any]:
     from dino_diffusion.generation.nearest import nearest_training_image
 
     checks = [
