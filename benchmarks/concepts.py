@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from documents import write_between
 
 from dino_diffusion.cli.console import hush_libraries
 from dino_diffusion.evaluation.concepts import ClassProbes, losses, pictures_of, prepared
@@ -34,7 +35,7 @@ CLASSES = ("Effusion", "Cardiomegaly", "Pneumonia", "Consolidation", "Atelectasi
 ABLATED = "Effusion"
 VECTORS, IMAGES = (1, 8, 32, 64), (5, 10, 50, 100)
 VIEWS, HELD_OUT, PROBED = 3, 48, 200
-BEGIN, END = "<!-- measured: benchmarks/concepts.py -->", "<!-- end of measured -->"
+SCRIPT = "benchmarks/concepts.py"
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def main() -> None:
     )
     print(text)
     if options.write:
-        write_between(options.write, text)
+        write_between(options.write, SCRIPT, text)
 
 
 class Study:
@@ -199,16 +200,6 @@ def said(figure: dict[str, Any], digits: int) -> str:
 def row(cells: Sequence[str]) -> str:
     """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
-
-
-def write_between(path: Path, text: str) -> None:
-    """Replaces what stands between the two marks in a document."""
-    before, begin, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{path}: lacks the lines {BEGIN} and {END}; put them where the tables belong.")
-    with atomic_path(path) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def parse() -> argparse.Namespace:
