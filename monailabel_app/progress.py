@@ -1,0 +1,39 @@
+"""How far the work of the current thread is: said by tasks, heard by whoever runs them.
+
+Infer tasks and trainers call `report` at least once a denoising step. Whoever runs one sets `current` in the
+worker thread; where nobody did, nobody listens. An implementation raises `dino_diffusion.errors.Cancelled`
+from `report` to stop the work: tasks let that through.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Protocol
+
+from PIL.Image import Image
+
+
+class Progress(Protocol):
+    """A listener of one piece of work."""
+
+    def report(self, done: float, message: str = "", preview: Image | None = None) -> None:
+        """`done` in [0, 1]; `message` for a person; `preview`: what the result looks like so far.
+
+        Raises Cancelled to stop the work.
+        """
+
+
+class Ignored:
+    """Nobody listens."""
+
+    def report(self, done: float, message: str = "", preview: Image | None = None) -> None:
+        """Drops the report."""
+
+
+current: ContextVar[Progress] = ContextVar("progress", default=Ignored())  # noqa: B039 (it has no state)
+"""Who listens in this thread."""
+
+
+def report(done: float, message: str = "", preview: Image | None = None) -> None:
+    """Tells the current listener. Raises Cancelled where the work is to stop."""
+    current.get().report(done, message, preview)
