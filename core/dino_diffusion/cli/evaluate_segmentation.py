@@ -11,7 +11,7 @@ import typer
 from dino_diffusion.cli import options
 from dino_diffusion.cli.console import Output, complain
 from dino_diffusion.cli.loading import load_bundle
-from dino_diffusion.cli.segment import check_folder
+from dino_diffusion.cli.segment import check_folder, load_embeddings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,38 +38,53 @@ def segmentation(
     images: Images,
     masks: Masks,
     limit: Limit = None,
+    embedding: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measure what `learn` learnt instead of the lungs, each label; again for more structures.",
+        ),
+    ] = None,
     output: ResultFolder = None,
     json: options.Json = False,
     bundle: options.Bundle = None,
     device: options.Device = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Dice and 95 % Hausdorff distance of the lungs against masks, paired by file name.
+    """Dice and 95 % Hausdorff distance of the lungs, or of learnt structures, against masks.
 
-    Every figure has a 95 % bootstrap confidence interval over images. With -o also per_image.csv and
-    worst_cases.png.
+    Images and masks are paired by file name; every figure has a 95 % bootstrap confidence
+    interval over images. With -o also per_image.csv and worst_cases.png.
     """
     console = Output(quiet, json)
     with console.document() as document:
         count = _count_pairs(images, masks, limit, output)
+        learnt = load_embeddings(embedding or [])
         loaded = load_bundle(bundle, device, console)
+        for each in learnt:
+            each.check(loaded)
 
-        from dino_diffusion.evaluation.lungs import label_file, spacing_of
+        from dino_diffusion.evaluation.lungs import label_file, label_file_with, spacing_of
+        from dino_diffusion.evaluation.overlap import LUNGS, structures_of
         from dino_diffusion.evaluation.segmentation import Prediction, evaluate_segmentation
 
         def segment(path: Path) -> Prediction:
-            return label_file(loaded, path)
+            return label_file_with(loaded, learnt, path) if learnt else label_file(loaded, path)
 
+        names = {learnt.segment.value: learnt.segment.name for each in learnt for learnt in each.segments}
+        structures = structures_of(names) if learnt else LUNGS
         with console.progress("Labelling and measuring", count) as advance:
             report = evaluate_segmentation(
-                images, masks, segment, lambda done, total: advance(1), spacing_of, limit=limit
+                images, masks, segment, lambda done, total: advance(1), spacing_of, structures, limit
             )
+        if learnt:
+            document["names"] = {str(value): name for value, name in names.items()}
         document |= {"bundle": loaded.id, "device": str(loaded.device), **report.to_dict()}
         if output is not None:
             from dino_diffusion.evaluation.cases import worst_cases
 
             with console.progress("Drawing the worst cases"):
-                page = worst_cases(report, segment)
+                page = worst_cases(report, segment, names=document.get("names"))
             document["files"] = _write(output / "per_image.csv", document["per_image"], page)
         figures = document
     console.say(*describe_segmentation(figures))
@@ -121,8 +136,9 @@ def describe_segmentation(figures: dict[str, Any]) -> list[str]:
     """Lines for a person."""
     dice, found, ranking = figures["dice"], figures["ci95"], figures["uncertainty"]
     lines = [f"{figures['n']} images, bundle {figures['bundle']}; in brackets the 95 % confidence interval"]
+    named = figures.get("names", {})
     for name in ("mean", *(name for name in dice if name not in ("mean", "p5")), "p5"):
-        lines.append(f"Dice {name:<8} {dice[name]:.4f}{_range(found['dice'][name], 4)}")
+        lines.append(f"Dice {named.get(name, name):<8} {dice[name]:.4f}{_range(found['dice'][name], 4)}")
     lines.append(f"HD95          {figures['hd95']:.2f} % of the diagonal{_range(found['hd95'], 2)}")
     if figures["hd95_mm"] is not None:
         lines.append(f"              {figures['hd95_mm']:.1f} mm{_range(found['hd95_mm'], 1)}")

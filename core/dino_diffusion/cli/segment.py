@@ -14,7 +14,7 @@ import typer
 from dino_diffusion.cli import options
 from dino_diffusion.cli.console import Output, complain, sentence
 from dino_diffusion.cli.loading import load_bundle
-from dino_diffusion.errors import DinoDiffusionError, RadiographError
+from dino_diffusion.errors import ConfigurationError, DinoDiffusionError, RadiographError
 
 if TYPE_CHECKING:
     from dino_diffusion.models import ModelBundle
@@ -41,6 +41,13 @@ def segment(
             metavar="FILE", help="Label what `learn` learnt instead of the lungs; again for more structures."
         ),
     ] = None,
+    zones: Annotated[
+        bool,
+        typer.Option(
+            "--zones",
+            help="Thirds of each lung's height instead of lungs: 3-5 right, from above; 6-8 left.",
+        ),
+    ] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write a picture to look at.")] = False,
     json: options.Json = False,
     bench: Annotated[
@@ -59,6 +66,8 @@ def segment(
     """
     from dino_diffusion.files.inputs import list_inputs, output_names
 
+    if zones and embedding:
+        raise ConfigurationError("--zones are thirds of the lungs: leave it out with --embedding.")
     console = Output(quiet, json)
     failed: list[dict[str, str]] = []
     with console.document() as document:
@@ -69,7 +78,7 @@ def segment(
         for each in learnt:
             each.check(loaded)
         own = frozenset(p.resolve() for p in paths)
-        job = Job(loaded, output, format.value if format else None, overlay, own, learnt)
+        job = Job(loaded, output, format.value if format else None, overlay, own, zones, learnt)
         results = []
         with console.progress("Labelling", len(paths)) as advance:
             for path, names in zip(paths, file_names(output_names(paths)), strict=True):
@@ -104,7 +113,7 @@ def segment(
 class Job:
     """What is the same for every file of a batch. `inputs`: resolved, none may be overwritten.
 
-    `embeddings`: what to label; none for the lungs.
+    `zones`: thirds of the lungs instead of lungs. `embeddings`: what to label; none for the lungs.
     """
 
     bundle: ModelBundle
@@ -112,6 +121,7 @@ class Job:
     format: str | None
     overlay: bool
     inputs: frozenset[Path]
+    zones: bool = False
     embeddings: tuple[SegmentEmbedding, ...] = ()
 
     def label(self, path: Path, name: str, overlay_name: str) -> dict[str, Any]:
@@ -119,17 +129,19 @@ class Job:
         from dino_diffusion.files.write_labelmap import write_labelmap
         from dino_diffusion.pictures import overlay, save_png
         from dino_diffusion.radiograph import Radiograph
+        from dino_diffusion.segmentation.zones import zoned
 
         times = [time.perf_counter()]
         radiograph = Radiograph.read(path)
         times.append(time.perf_counter())
         found = self._segmented(radiograph)
+        labelmap = zoned(found.labelmap) if self.zones else found.labelmap
         times.append(time.perf_counter())
         target = self._free(labelmap_path(radiograph.source, self.folder, self.format, name))
         picture = self._free(self.folder / f"{overlay_name}.png") if self.overlay else None
-        target = write_labelmap(found.labelmap, target, self.format)
+        target = write_labelmap(labelmap, target, self.format)
         if picture:
-            drawn = overlay(radiograph.pixels, found.labelmap.labels, segments=found.labelmap.segments)
+            drawn = overlay(radiograph.pixels, labelmap.labels, segments=labelmap.segments)
             save_png(drawn, picture)
         times.append(time.perf_counter())
         read, segmented, written = (round(b - a, 4) for a, b in itertools.pairwise(times))
@@ -139,7 +151,7 @@ class Job:
             "overlay": str(picture) if picture else None,
             "shape": list(radiograph.shape),
             "spacing_mm": radiograph.spacing_mm,
-            **self._areas(found),
+            **self._areas(found, labelmap),
             "uncertainty": float(found.uncertainty),
             "warnings": list(found.warnings),
             "seconds": {"read": read, "segment": segmented, "write": written},
@@ -155,9 +167,10 @@ class Job:
 
         return segment_with(self.bundle, observe(self.bundle, radiograph), self.embeddings)
 
-    def _areas(self, found: Any) -> dict[str, Any]:
+    def _areas(self, found: Any, labelmap: Labelmap) -> dict[str, Any]:
         if not self.embeddings:
-            return {"lungs": lung_areas(found.labelmap)}
+            areas = {"lungs": lung_areas(found.labelmap)}
+            return areas | ({"segments": segment_areas(labelmap)} if self.zones else {})
         return {"segments": segment_areas(found.labelmap), "uncertainties": found.uncertainties}
 
     def _free(self, target: Path) -> Path:

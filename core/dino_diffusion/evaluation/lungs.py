@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 
 if TYPE_CHECKING:
+    from dino_diffusion.segmentation.embedding import SegmentEmbedding
+    from dino_diffusion.segmentation.learnt import LearntSegmentation
     from dino_diffusion.segmentation.lungs import LungSegmentation
 
 
@@ -22,7 +25,15 @@ def label_file(bundle: ModelBundle, path: Path) -> Prediction:
     return prediction_of(found)
 
 
-def prediction_of(found: LungSegmentation) -> Prediction:
+def label_file_with(bundle: ModelBundle, embeddings: Sequence[SegmentEmbedding], path: Path) -> Prediction:
+    """The same for learnt segments, with their masks' label values."""
+    from dino_diffusion.segmentation.learnt import segment_with
+    from dino_diffusion.segmentation.observation import observe
+
+    return prediction_of(segment_with(bundle, observe(bundle, Radiograph.read(path.resolve())), embeddings))
+
+
+def prediction_of(found: LungSegmentation | LearntSegmentation) -> Prediction:
     """A segmentation turned back to lie as its file does."""
     labels = found.labelmap.radiograph.source.grid.stored_plane(found.labelmap.labels)
     return Prediction(labels, found.uncertainty, found.warnings, found.mirrored, found.foreign)

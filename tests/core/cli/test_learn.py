@@ -123,3 +123,25 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
     assert done.exit_code == 1, done.output
     assert words in done.stderr and "Traceback" not in done.output
     assert not list(radiographs.glob("x.*"))
+
+
+def test_what_is_learnt_is_measured_label_by_label(
+    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path
+) -> None:
+    masks, file = tmp_path / "masks", tmp_path / "bones.safetensors"
+    masks.mkdir()
+    for name in "abc":
+        save_mask(masks / f"{name}.png", 20, 21)
+    pair = radiographs / "a.png", masks / "a.png"
+    command(
+        "learn", *pair, "-o", file, "--label", "20", "--label", "21=left clavicle", "--bundle", bundle_folder
+    )
+    done = command(
+        "evaluate", "segmentation", "--images", radiographs, "--masks", masks, "--embedding", file,
+        "-o", tmp_path / "out", "--bundle", bundle_folder,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "left clavicle" in done.stdout and (tmp_path / "out" / "worst_cases.png").is_file()
+    lines = (tmp_path / "out" / "per_image.csv").read_text().splitlines()
+    assert lines[0].startswith("stem,20,21,mean") and len(lines) == 4
+    assert float(lines[1].split(",")[3]) > 0.3  # the very image it was learnt from

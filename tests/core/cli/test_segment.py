@@ -236,3 +236,32 @@ def test_bad_calls_say_why_and_leave_nothing(
     assert words in done.stderr
     assert "Traceback" not in done.output
     assert not (tmp_path / "out").exists()
+
+
+def test_zones_take_the_place_of_lungs(
+    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path
+) -> None:
+    done = command(
+        "segment",
+        radiographs / "a.png",
+        "-o",
+        tmp_path / "out",
+        "--zones",
+        "--json",
+        "--bundle",
+        bundle_folder,
+    )
+    assert done.exit_code == 0, done.output
+    entry = json.loads(done.stdout)["results"][0]
+    labels = np.asarray(Image.open(entry["labelmap"]))
+    assert labels[:, 0].tolist() == [3] * 16 + [4] * 16 + [5] * 16
+    assert labels[[0, 20, 47], -1].tolist() == [6, 7, 8]
+    assert entry["lungs"]["right"]["share"] == 0.25
+    assert [area["name"] for area in entry["segments"]][:2] == ["right upper zone", "right middle zone"]
+
+
+def test_zones_of_a_learnt_structure_make_no_sense(
+    command: Command, radiographs: Path, tmp_path: Path
+) -> None:
+    done = command("segment", radiographs, "-o", tmp_path, "--zones", "--embedding", tmp_path / "heart")
+    assert done.exit_code == 1 and "leave it out" in done.stderr
