@@ -1,5 +1,6 @@
 # make demo    sets up .venv and runs the program on the sample radiographs
 # make test    sets up .venv, checks style and types, runs the tests
+# make serve   sets up .venv and starts the MONAI Label server (docs/server.md)
 # make bundle  trains, measures and describes a model bundle (docs/training.md)
 # TORCH=cpu|cuda chooses the build of PyTorch (without it: the GPU build where a GPU is found)
 
@@ -22,10 +23,12 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check lint clean bundle install-bundle
+.PHONY: help setup demo serve test check lint clean bundle install-bundle
 
 help:
 	@echo "make demo    label the sample radiographs and generate new ones, into $(OUT)/"
+	@echo "make serve STUDIES=folder|dicomweb-url PORT=8000 [SERVE=more options]"
+	@echo "             the server for 3D Slicer and MONAI Label clients; sample radiographs without STUDIES"
 	@echo "make test    style, types and tests"
 	@echo "make check   the slower tests"
 	@echo "make lint    style and types alone"
@@ -45,6 +48,13 @@ demo: $(STAMP)
 	@echo
 	@echo "Labelmaps and overlays: $(abspath $(OUT))/segment"
 	@echo "Generated radiographs:  $(abspath $(OUT))/generate"
+
+STUDIES ?=
+PORT ?= 8000
+# More options of the command, such as SERVE="--host 0.0.0.0".
+SERVE ?=
+serve: $(STAMP)
+	@$(DINO_DIFFUSION) serve --port $(PORT) $(if $(STUDIES),--studies "$(STUDIES)") $(SERVE)
 
 test: lint
 	$(PY) -m pytest -q
@@ -129,7 +139,9 @@ $(STAMP): pyproject.toml constraints.txt scripts/install_torch.py
 	$(PY) -m pip install --quiet "pip>=24"
 	$(PY) scripts/install_torch.py $(TORCH)
 	@echo "Installing the other packages, in the versions of constraints.txt (a few minutes)"
-	$(PY) -m pip install -c constraints.txt -e ".[dev,evaluation]"
+	$(PY) -m pip install -c constraints.txt -e ".[dev,evaluation,server]"
+	@# With their requirements they would bring torchvision, sam2, all of ITK and an older numpy (docs/server.md).
+	$(PY) -m pip install -c constraints.txt --no-deps monailabel pydicom-seg
 	@rm -f $(VENV)/.installed-* && touch $@
 
 clean:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import typer
@@ -94,27 +94,8 @@ app.command()(release.assemble)
 app.command()(release.card)
 app.command()(release.install_bundle)
 
-
-def _add(entry: EntryPoint) -> None:
-    try:
-        command = entry.load()
-    except ModuleNotFoundError as error:
-        # What the command needs is not installed: the other commands work all the same.
-        missing = error.name
-
-        def command() -> None:
-            complain(
-                f"dino-diffusion {entry.name} needs the package {missing}, which is not installed; "
-                f'install it with: pip install "dino-diffusion[server]", or run make setup in a clone.'
-            )
-            raise typer.Exit(FAILED)
-
-        command.__doc__ = f"Needs the package {missing}, which is not installed."
-    app.command(entry.name)(command)
-
-
 for _entry in sorted(entry_points(group=ADDED_COMMANDS), key=lambda entry: entry.name):
-    _add(_entry)
+    app.command(_entry.name)(_entry.load())
 
 
 def _print_version(wanted: bool) -> None:

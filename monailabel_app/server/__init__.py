@@ -1,0 +1,1 @@
+"""The server around MONAI Label: closed by default, never blocked, nothing lost. `command` starts it."""
