@@ -8,6 +8,7 @@ from `report` to stop the work: tasks let that through.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Protocol
 
 from PIL.Image import Image
@@ -32,6 +33,11 @@ class Ignored:
 
 current: ContextVar[Progress] = ContextVar("progress", default=Ignored())  # noqa: B039 (it has no state)
 """Who listens in this thread."""
+
+folder: ContextVar[Path | None] = ContextVar("folder", default=None)
+"""Where a job keeps its files. With it a task writes all of them there: every candidate with mask and recipe,
+named in `params`, the first one being the path that it returns. Without it, as on the stock route `/infer`,
+it makes one temporary file for the caller to remove. No request can set it."""
 
 
 def report(done: float, message: str = "", preview: Image | None = None) -> None:

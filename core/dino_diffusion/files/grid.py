@@ -64,6 +64,17 @@ class Grid:
         plane = plane.T if self.transpose else plane
         return np.ascontiguousarray(plane).reshape(self.shape)
 
+    def upright_place(self, row: int, column: int) -> tuple[int, int]:
+        """Row and column in the upright picture of a pixel of the stored plane."""
+        first, second = self.plane
+        height, width = self.shape[first], self.shape[second]
+        if self.transpose:
+            row, column, height, width = column, row, width, height
+        return (
+            height - 1 - row if self.flip_rows else row,
+            width - 1 - column if self.flip_columns else column,
+        )
+
     def stored_plane(self, picture: np.ndarray) -> np.ndarray:
         """Upright picture to the stored plane without its axes of length one."""
         first, second = self.plane

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -35,13 +36,20 @@ class Observation:
 
 
 def observe(
-    bundle: ModelBundle, radiograph: Radiograph, seed: int = 0, attention: bool = False
+    bundle: ModelBundle,
+    radiograph: Radiograph,
+    seed: int = 0,
+    attention: bool = False,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Observation:
-    """One denoiser pass a noise level of the read-out; depends on image, bundle and `seed` alone."""
+    """One denoiser pass a noise level of the read-out; depends on image, bundle and `seed` alone.
+
+    The callback hears (done, total) after every pass, and may raise Cancelled.
+    """
     view = radiograph.model_view(bundle.size)
     with inference(bundle.device):
         encoded = Encoded.of(view.pixels.to(bundle.device), bundle.encoder, bundle.autoencoder)
-    layers, maps = _passes(bundle, encoded, seed, attention)
+    layers, maps = _passes(bundle, encoded, seed, attention, callback)
     features = torch.stack([torch.cat(found, dim=1) for found in layers])
     widths = tuple(layer.shape[1] for layer in layers[0])
     return Observation(radiograph, view, encoded, features, widths, seed, maps)
@@ -56,7 +64,11 @@ def with_attention(bundle: ModelBundle, observation: Observation) -> Observation
 
 
 def _passes(
-    bundle: ModelBundle, encoded: Encoded, seed: int, attention: bool
+    bundle: ModelBundle,
+    encoded: Encoded,
+    seed: int,
+    attention: bool,
+    callback: Callable[[int, int], None] | None = None,
 ) -> tuple[list[list[torch.Tensor]], tuple[AttentionMap, ...]]:
     """Features, a list of layers for each noise level, and attention."""
     layers, times = tuple(bundle.readout.config.layers), bundle.readout.config.times
@@ -67,4 +79,6 @@ def _passes(
             noise = torch.Generator().manual_seed(seed * 1009 + number)
             found = layer_features(bundle.denoiser, encoded, layers, time, noise)
             features.append([layer.float() for layer in found])
+            if callback is not None:
+                callback(number + 1, len(times))
     return features, tuple(maps)

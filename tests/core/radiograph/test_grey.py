@@ -148,3 +148,15 @@ def test_grid_inverts_every_turn(shape: tuple[int, ...], turned: tuple[int, int,
     stored = np.arange(24).reshape(shape)
     assert grid.picture(stored).shape == ((6, 4) if turned[0] else (4, 6))
     assert np.array_equal(grid.stored(grid.picture(stored)), stored)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7), (5, 1, 7), (5, 7, 1)])
+@pytest.mark.parametrize("turned", [(t, r, c) for t in (0, 1) for r in (0, 1) for c in (0, 1)])
+def test_a_pixel_of_the_file_is_found_in_the_upright_picture(
+    shape: tuple[int, ...], turned: tuple[int, int, int]
+) -> None:
+    grid = Grid(shape, *map(bool, turned))
+    stored = np.arange(35).reshape(shape)
+    picture = grid.picture(stored)
+    for row, column in ((0, 0), (4, 0), (1, 6), (3, 2)):
+        assert picture[grid.upright_place(row, column)] == stored.reshape(5, 7)[row, column]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dino_diffusion.errors import ConfigurationError
+from dino_diffusion.errors import Cancelled, ConfigurationError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation import lungs_of, observe, segment_lungs
@@ -110,3 +110,17 @@ def test_a_granularity_out_of_range_is_one_sentence(session: Regions, granularit
 def test_a_pixel_outside_is_one_sentence(session: Regions, pixel: tuple[int, int]) -> None:
     with pytest.raises(ConfigurationError, match="outside the radiograph"):
         session.at(*pixel, 0.5)
+
+
+def test_observing_tells_how_far_it_is_and_can_be_stopped(bundle: ModelBundle) -> None:
+    heard: list[tuple[int, int]] = []
+    observe(bundle, radiograph(), callback=lambda done, total: heard.append((done, total)))
+    times = len(bundle.readout.config.times)
+    assert heard == [(done, times) for done in range(1, times + 1)]
+
+    def stop(done: int, total: int) -> None:
+        heard.clear()
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        observe(bundle, radiograph(), callback=stop)
