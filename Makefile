@@ -1,6 +1,7 @@
 # make demo    sets up .venv and runs the program on the sample radiographs
 # make test    sets up .venv, checks style and types, runs the tests
 # make serve   sets up .venv and starts the MONAI Label server (docs/server.md)
+# make test-slicer  the tests of the Slicer extension alone, in .venv-slicer (part of make test)
 # make bundle  trains, measures and describes a model bundle (docs/training.md)
 # TORCH=cpu|cuda chooses the build of PyTorch (without it: the GPU build where a GPU is found)
 
@@ -12,6 +13,11 @@ SAMPLES := core/dino_diffusion/samples
 DINO_DIFFUSION := $(VENV)/bin/dino-diffusion
 # One stamp a choice of TORCH; it holds until pyproject.toml, constraints.txt or the choice changes.
 STAMP := $(VENV)/.installed-$(TORCH)
+
+# The Slicer extension is tested with the real Slicer libraries, which live in an environment of their own.
+SLICER_VENV := .venv-slicer
+SLICER_PY := $(SLICER_VENV)/bin/python
+SLICER_STAMP := $(SLICER_VENV)/.installed
 
 # Idle OpenMP threads sleep instead of spinning: faster wherever something else runs too.
 export OMP_WAIT_POLICY := passive
@@ -30,6 +36,7 @@ help:
 	@echo "make serve STUDIES=folder|dicomweb-url PORT=8000 [SERVE=more options]"
 	@echo "             the server for 3D Slicer and MONAI Label clients; sample radiographs without STUDIES"
 	@echo "make test    style, types and tests"
+	@echo "make test-slicer  the tests of the Slicer extension alone"
 	@echo "make check   the slower tests"
 	@echo "make lint    style and types alone"
 	@echo "make bundle DATA=list.csv SCALE=cpu|gpu|smoke BUNDLE=runs/bundle [INIT=bundle to go on from]"
@@ -58,6 +65,11 @@ serve: $(STAMP)
 
 test: lint
 	$(PY) -m pytest -q
+	@$(MAKE) --no-print-directory test-slicer
+
+# Headless: Qt draws into memory, VTK falls back to software rendering by itself.
+test-slicer: $(STAMP) $(SLICER_STAMP)
+	QT_QPA_PLATFORM=offscreen $(SLICER_PY) -m pytest -q -c tests/slicer/pytest.ini tests/slicer
 
 check: $(STAMP)
 	$(PY) -m pytest -q -m slow
@@ -144,5 +156,14 @@ $(STAMP): pyproject.toml constraints.txt scripts/install_torch.py
 	$(PY) -m pip install -c constraints.txt --no-deps monailabel pydicom-seg
 	@rm -f $(VENV)/.installed-* && touch $@
 
+$(SLICER_STAMP): tests/slicer/requirements.txt tests/slicer/constraints.txt
+	@python="$$(sh scripts/find_python.sh)" || exit 1; \
+	if ! sh scripts/find_python.sh $(SLICER_PY) >/dev/null 2>&1; then \
+	    echo "Making $(SLICER_VENV) with $$python"; "$$python" -m venv --clear $(SLICER_VENV); \
+	fi
+	@echo "Installing the Slicer libraries for the tests of the extension (1.1 GB, a minute)"
+	$(SLICER_PY) -m pip install --quiet -c tests/slicer/constraints.txt -r tests/slicer/requirements.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(OUT) build core/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(SLICER_VENV) $(OUT) build core/*.egg-info .pytest_cache .mypy_cache .ruff_cache

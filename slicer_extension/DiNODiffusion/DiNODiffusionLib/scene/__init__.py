@@ -1,0 +1,1 @@
+"""What touches the MRML scene; main thread only."""

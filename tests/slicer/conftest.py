@@ -1,0 +1,44 @@
+"""What the tests of the extension share. A skipped test counts as a failure: the environment has all it
+needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXTENSION = REPOSITORY / "slicer_extension"
+for module in ("DiNODiffusion", "SegmentEditorLungLobes", "SegmentEditorDiffusionInpaint"):
+    sys.path.insert(0, str(EXTENSION / module))
+
+from tests.slicer.fake_server import FakeServer
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, which counts as a failure here: {report.longrepr}"
+    return report
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    running = FakeServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Path:
+    """Where the pictures of a test run go, to be looked at."""
+    folder = REPOSITORY / "out" / "slicer"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

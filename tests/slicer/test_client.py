@@ -1,0 +1,471 @@
+"""The client against a server that speaks the contract, and against one that misbehaves."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from DiNODiffusionLib.codec import files, nrrd
+from DiNODiffusionLib.codec.geometry import Image
+from DiNODiffusionLib.net import client, errors
+from DiNODiffusionLib.net.address import Address, tls_context
+from DiNODiffusionLib.net.messages import Part, Request, ResponseReader
+from DiNODiffusionLib.net.tasks import Progress, Task, run
+from DiNODiffusionLib.net.transport import Call, Transport
+
+from .fake_server import TOKEN, FakeServer, Handler, finish, lungs_of
+
+GRID = np.diag([-0.2, -0.2, 1.0, 1.0])
+
+
+def picture(rows: int = 40, columns: int = 32) -> Image:
+    return Image((np.random.default_rng(0).random((1, rows, columns)) * 4000).astype(np.uint16), GRID)
+
+
+def transport_to(server: FakeServer, token: str = TOKEN) -> Transport:
+    return Transport(Address.parse(server.url), token)
+
+
+def get(path: str = "/x", **more: object) -> Request:
+    return Request("GET", path, **more)
+
+
+@pytest.fixture
+def transport(server: FakeServer) -> Iterator[Transport]:
+    made = transport_to(server)
+    yield made
+    made.close()
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("typed", "address"),
+    [
+        ("127.0.0.1:8000", "http://127.0.0.1:8000"),
+        (" localhost ", "http://localhost:8000"),
+        ("https://gpu.example.org/label/", "https://gpu.example.org:443/label"),
+        ("http://[::1]:9000", "http://[::1]:9000"),
+    ],
+)
+def test_addresses_as_people_type_them(typed: str, address: str) -> None:
+    assert str(Address.parse(typed)) == address
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "ftp://x", "http://", "a b", "http://x:port", "http://me:pw@x", "http://x:99999"]
+)
+def test_what_is_no_address_ends_in_a_sentence(typed: str) -> None:
+    with pytest.raises(errors.ServerError, match=r"\.$"):
+        Address.parse(typed)
+
+
+def test_which_ways_are_exposed() -> None:
+    assert Address.parse("http://10.0.0.7").exposed and Address.parse("http://server").exposed
+    assert not Address.parse("https://server").exposed
+    assert not Address.parse("http://127.0.0.9:1").exposed and not Address.parse("localhost").exposed
+
+
+# What the server offers
+
+
+def test_describe_tells_own_from_stock(server: FakeServer, transport: Transport) -> None:
+    own = run(client.describe(), transport)
+    assert own.own and own.has("lungs") and own.device == "CPU, 2 threads"
+    assert [concept["name"] for concept in own.concepts] == ["effusion", "healthy"]
+    server.state.stock = True
+    stock = run(client.describe(), transport)
+    assert not stock.own and stock.has("lungs") and stock.concepts == []
+
+
+def test_a_wrong_token_is_explained(server: FakeServer) -> None:
+    with pytest.raises(errors.Refused, match="token file") as caught:
+        run(client.describe(), transport_to(server, "wrong"))
+    assert caught.value.status == 401
+
+
+def test_a_job_on_an_uploaded_image(server: FakeServer, transport: Transport) -> None:
+    image = picture()
+    session = run(client.upload_session(finish(nrrd.encode(image)), "image.nrrd"), transport)
+    said: list[Progress] = []
+    server.state.job_seconds = 0.6
+    result = run(client.job("lungs", client.Source(session=session), {}), transport, said.append)
+    label = files.decode(result.first)
+    assert np.array_equal(label.array, lungs_of(image)) and np.array_equal(label.ijk_to_ras, GRID)
+    assert result.params["label_names"] == {"right lung": 1, "left lung": 2}
+    assert any(progress.done and 0 < progress.done < 1 for progress in said)
+    assert any("left" in progress.message for progress in said)
+
+
+def test_a_failed_job_says_why(server: FakeServer, transport: Transport) -> None:
+    server.state.images["a"] = finish(nrrd.encode(picture()))
+    with pytest.raises(errors.JobFailed, match="edit mask"):
+        run(client.job("inpaint", client.Source(image="a"), {}), transport)
+
+
+def test_cancelling_ends_the_job_on_the_server_and_reports_once(
+    server: FakeServer, transport: Transport
+) -> None:
+    server.state.images["a"] = finish(nrrd.encode(picture()))
+    server.state.job_seconds = 60.0
+    reports: list[object] = []
+    task = Task(client.job("lungs", client.Source(image="a"), {}), transport, reports.append, reports.append)
+    while not any(path == "/jobs/j1" for _, path in server.state.seen):
+        task.step()
+    task.cancel()
+    assert len(reports) == 1 and isinstance(reports[0], errors.Cancelled), "reported at once"
+    task.cancel()
+    while not task.finished:
+        task.step()
+    assert server.state.cancelled == ["j1"] and len(reports) == 1
+
+
+def test_files_given_with_a_job_arrive_unchanged(server: FakeServer, transport: Transport) -> None:
+    image = picture()
+    server.state.images["a"] = finish(nrrd.encode(image))
+    mask = np.zeros_like(image.array, np.uint8)
+    mask[0, 3:9, 4:20] = 1
+    part = Part("label", finish(nrrd.encode(Image(mask, GRID))), "mask.nrrd")
+    result = run(client.job("inpaint", client.Source(image="a"), {"candidates": 2}, files=[part]), transport)
+    first = files.decode(result.files["candidate-1.nrrd"]).array
+    assert np.array_equal(first[mask == 0], image.array[mask == 0])
+    assert np.array_equal(first[mask > 0], image.array[mask > 0] + 100)
+    assert len(result.params["candidates"]) == 2
+
+
+def test_labels_worklist_and_skipping(server: FakeServer, transport: Transport) -> None:
+    for name in ("a", "b"):
+        server.state.images[name] = finish(nrrd.encode(picture()))
+    assert run(client.next_image("random"), transport) == "a"
+    assert run(client.next_image("random"), transport) == "b", "two clients never get the same"
+    assert run(client.next_image("random"), transport) == ""
+    label = finish(nrrd.encode(Image(lungs_of(picture()), GRID)))
+    run(client.save_label("a", label, "label.nrrd", "final", {"right lung": 1}), transport)
+    run(client.skip("b", "lateral view"), transport)
+    assert server.state.labels["a"]["final"] == label and server.state.skipped == {"b": "lateral view"}
+    assert server.state.label_params[0]["label_info"] == [{"name": "right lung", "idx": 1}]
+    assert run(client.fetch_label("a", "final"), transport) == label
+    assert [entry["status"] for entry in run(client.worklist(), transport)] == ["labelled", "new"]
+
+
+def test_learning_a_segment(server: FakeServer, transport: Transport) -> None:
+    server.state.labels["a"] = {"final": b"x"}
+    params = {"label": "heart", "name": "heart"}
+    run(client.job("learn_segment", client.Source(), params, kind="train"), transport)
+    assert [entry["name"] for entry in run(client.embeddings(), transport)] == ["heart"]
+
+
+def test_a_stock_server_is_served_too(server: FakeServer, transport: Transport) -> None:
+    server.state.stock = True
+    image = picture()
+    session = run(client.upload_session(finish(nrrd.encode(image)), "image.nrrd"), transport)
+    result = run(client.stock_infer("lungs", client.Source(session=session), {}), transport)
+    assert np.array_equal(files.decode(result.first).array, lungs_of(image))
+    assert result.params["label_names"]["left lung"] == 2
+
+
+# Faults
+
+
+def test_nobody_there() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(errors.Unreachable, match="start it, or correct address"):
+        run(client.describe(), Transport(Address.parse(f"127.0.0.1:{port}")))
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(errors.Unreachable, match="spelling"):
+        run(client.describe(), Transport(Address.parse("http://no-such-host.invalid")))
+
+
+def test_a_name_is_looked_up_beside_the_window() -> None:
+    call = Call(Transport(Address.parse("http://no-such-host.invalid")), get())
+    steps = 0
+    while not call.finished:
+        call.step()
+        steps += 1
+    assert steps > 1
+
+
+def status(code: int, body: bytes = b"", kind: str = "text/html", **headers: str):
+    def fault(handler: Handler) -> bool:
+        handler.send_response(code)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(body)
+        return True
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "kind", "words"),
+    [
+        (500, b"<h1>Internal Server Error</h1>", "text/html", "its log says why"),
+        (504, b"", "text/html", "gave up waiting"),
+        (
+            422,
+            b'{"detail": "candidates must be at least 1"}',
+            "application/json",
+            "candidates must be at least 1.",
+        ),
+        (422, b'{"detail": [{"loc": ["x"]}]}', "application/json", "refused the request"),
+        (413, b"{broken", "application/json", "larger than the server accepts"),
+    ],
+)
+def test_error_answers_become_sentences(
+    server: FakeServer, transport: Transport, code: int, body: bytes, kind: str, words: str
+) -> None:
+    server.state.fault = status(code, body, kind)
+    with pytest.raises(errors.Refused, match=words) as caught:
+        run(client.worklist(), transport)
+    assert caught.value.status == code
+
+
+def test_a_full_queue_says_when_to_come_back(server: FakeServer, transport: Transport) -> None:
+    server.state.fault = status(
+        429, b'{"detail": "The queue is full"}', "application/json", **{"Retry-After": "7"}
+    )
+    with pytest.raises(errors.Refused, match="queue is full") as caught:
+        run(client.job("lungs", client.Source(image="a"), {}), transport)
+    assert caught.value.retry_after == 7
+
+
+def test_a_redirect_is_not_followed(server: FakeServer, transport: Transport) -> None:
+    server.state.fault = status(307, Location="http://elsewhere.example/info/")
+    with pytest.raises(errors.Refused, match=r"elsewhere\.example"):
+        run(client.describe(), transport)
+    assert len(server.state.seen) == 1, "the token went nowhere else"
+
+
+def test_html_where_json_was_expected(server: FakeServer, transport: Transport) -> None:
+    server.state.fault = status(200, b"<html>hello</html>")
+    with pytest.raises(errors.BadAnswer, match="MONAI Label"):
+        run(client.describe(), transport)
+    server.state.fault = status(200, b"[1, 2]", "application/json")
+    with pytest.raises(errors.BadAnswer, match="MONAI Label"):
+        run(client.describe(), transport)
+
+
+def test_an_answer_too_large_is_refused_before_it_is_stored(server: FakeServer, transport: Transport) -> None:
+    server.state.fault = status(200, **{"Content-Length": str(1 << 40)})
+    with pytest.raises(errors.BadAnswer, match="larger than"):
+        run(client.ask_json(get()), transport)
+
+
+def truncated(handler: Handler) -> bool:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"x" * 10)
+    handler.close_connection = True
+    return True
+
+
+def test_a_truncated_answer_is_asked_for_again_and_then_reported(
+    server: FakeServer, transport: Transport
+) -> None:
+    server.state.fault = truncated
+    with pytest.raises(errors.BadAnswer, match="middle of its answer"):
+        run(client.ask_json(get()), transport)
+    assert len(server.state.seen) == 3, "twice more, because asking again does no harm"
+    server.state.seen.clear()
+    with pytest.raises(errors.BadAnswer):
+        run(client.ask_json(Request("POST", "/x")), transport)
+    assert len(server.state.seen) == 1, "a POST is not repeated"
+
+
+def test_silence_times_out(server: FakeServer, transport: Transport) -> None:
+    release = threading.Event()
+    server.state.fault = lambda handler: release.wait(20) and False
+    try:
+        with pytest.raises(errors.TimedOut, match="silent for 0 s"):
+            run(client.ask_json(get(silence=0.3)), transport)
+    finally:
+        release.set()
+
+
+def test_a_server_that_takes_no_connection_times_out() -> None:
+    # A listening socket whose queue is full leaves further connections hanging.
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        where = listener.getsockname()
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(where)
+        try:
+            with pytest.raises(errors.TimedOut, match="does not answer within"):
+                run(client.describe(), Transport(Address.parse(f"127.0.0.1:{where[1]}"), connect_seconds=0.4))
+        finally:
+            for filler in fillers:
+                filler.close()
+
+
+def test_what_speaks_no_http_is_named() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+
+        def greet() -> None:
+            other, _ = listener.accept()
+            other.sendall(b"SSH-2.0-OpenSSH_9\r\n")
+            time.sleep(0.2)
+            other.close()
+
+        threading.Thread(target=greet, daemon=True).start()
+        with pytest.raises(errors.BadAnswer, match="does not speak HTTP"):
+            run(client.describe(), Transport(Address.parse(f"127.0.0.1:{listener.getsockname()[1]}")))
+
+
+def test_connections_are_kept_and_a_closed_one_is_replaced(server: FakeServer, transport: Transport) -> None:
+    for _ in range(5):
+        run(client.worklist(), transport)
+    assert server.state.connections == 1
+    transport._idle._socket.shutdown(socket.SHUT_RDWR)
+    assert run(client.worklist(), transport) == []
+    assert server.state.connections == 2
+
+
+def test_a_server_killed_in_the_middle_of_a_job_ends_in_a_sentence(
+    server: FakeServer, transport: Transport
+) -> None:
+    server.state.images["a"] = finish(nrrd.encode(picture()))
+    server.state.job_seconds = 60.0
+
+    def dies(handler: Handler) -> bool:
+        if handler.path.startswith("/jobs/j1"):
+            handler.close_connection = True
+            return True
+        return False
+
+    server.state.fault = dies
+    with pytest.raises(errors.BadAnswer, match="middle of its answer"):
+        run(client.job("lungs", client.Source(image="a"), {}), transport)
+
+
+def test_the_window_may_be_slow_to_look(server: FakeServer, transport: Transport) -> None:
+    """Everything arrives while nobody looks; one step later it is there."""
+    call = Call(transport, Request("GET", "/info/"))
+    while not call.finished:
+        call.step()
+        time.sleep(0.02)
+    assert json.loads(call.response.body)["name"] == "Fake"
+
+
+def test_answers_are_read_in_pieces_of_any_size() -> None:
+    whole = (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n"
+        b"4;name=v\r\nWiki\r\n6\r\npedia \r\n0\r\nTrailer: x\r\n\r\n"
+    )
+    for size in (1, 2, 3, 7, len(whole)):
+        reader = ResponseReader("GET")
+        for start in range(0, len(whole), size):
+            reader.feed(whole[start : start + size])
+        assert reader.response is not None and reader.response.body == b"Wikipedia "
+        assert reader.response.status == 200 and reader.response.headers["x-a"] == "b" and reader.reusable
+
+
+def test_an_answer_without_a_length_ends_with_the_connection() -> None:
+    reader = ResponseReader("GET")
+    reader.feed(b"HTTP/1.0 200 OK\r\n\r\nabc")
+    assert reader.response is None
+    reader.feed(b"")
+    assert reader.response is not None and reader.response.body == b"abc" and not reader.reusable
+
+
+def test_no_line_break_gets_into_a_head() -> None:
+    with pytest.raises(ValueError, match="line break"):
+        Request("GET", "/x").head("host", "", "token\r\nX-Evil: 1")
+
+
+def test_the_token_shows_in_no_text(transport: Transport) -> None:
+    assert TOKEN not in repr(transport) and TOKEN not in str(transport)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("tls") / "both.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", file, "-out", str(file) + ".crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return file
+
+
+@pytest.fixture
+def https(certificate: Path) -> Iterator[int]:
+    seen: list[str] = []
+
+    class Quiet(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"a": 1}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Patient(HTTPServer):
+        def handle_error(self, *_: object) -> None:
+            pass
+
+    made = Patient(("127.0.0.1", 0), Quiet)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(certificate) + ".crt", certificate)
+    made.socket = context.wrap_socket(made.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
+    yield made.server_port
+    assert all(path == "/ok" for path in seen), "nothing is asked over a connection that is not trusted"
+    made.shutdown()
+    made.server_close()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(https: int) -> None:
+    address = Address.parse(f"https://localhost:{https}")
+    with pytest.raises(errors.NotTrusted, match="nothing was sent"):
+        run(client.ask_json(get("/secret")), Transport(address, TOKEN, tls_context(address)))
+
+
+def test_a_certificate_of_a_named_authority_is_accepted_for_its_host_only(
+    https: int, certificate: Path
+) -> None:
+    address = Address.parse(f"https://localhost:{https}")
+    context = tls_context(address, str(certificate) + ".crt")
+    assert run(client.ask_json(get("/ok")), Transport(address, TOKEN, context)) == {"a": 1}
+    with pytest.raises(errors.NotTrusted, match="not trusted"):
+        run(
+            client.ask_json(get("/secret")),
+            Transport(Address.parse(f"https://127.0.0.1:{https}"), TOKEN, context),
+        )
+
+
+def test_https_to_a_plain_server_is_explained(server: FakeServer) -> None:
+    address = Address.parse(f"https://127.0.0.1:{server.port}")
+    with pytest.raises(errors.NotTrusted, match="speak https"):
+        run(client.describe(), Transport(address, TOKEN, tls_context(address)))
+
+
+def test_a_file_that_holds_no_certificate_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("no certificate")
+    with pytest.raises(errors.NotTrusted, match=r"x\.pem"):
+        tls_context(Address.parse("https://x"), str(tmp_path / "x.pem"))
