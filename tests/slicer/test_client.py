@@ -22,7 +22,7 @@ from DiNODiffusionLib.net.messages import Part, Request, ResponseReader
 from DiNODiffusionLib.net.tasks import Progress, Task, run
 from DiNODiffusionLib.net.transport import Call, Transport
 
-from .fake_server import TOKEN, FakeServer, Handler, finish, lungs_of
+from tests.slicer.fake_server import TOKEN, FakeServer, Handler, finish, lungs_of
 
 GRID = np.diag([-0.2, -0.2, 1.0, 1.0])
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from DiNODiffusionLib.codec import files, nifti, nrrd, png
 from DiNODiffusionLib.codec.geometry import Image, NotAnImage
 
-from .fake_server import finish
+from tests.slicer.fake_server import finish
 
 USUAL = np.diag([-0.143, -0.143, 1.0, 1.0])
 SWAPPED = np.array([[0, -0.143, 0, 12.5], [-0.143, 0, 0, -7.25], [0, 0, 1, 3], [0, 0, 0, 1.0]])

@@ -1,0 +1,26 @@
+"""Doubles of what no package registry has: PythonQt's `qt` and `ctk`, qMRML widgets, the application object.
+
+MRML, segmentations, terminologies, `slicer.util` and the slice views are the real ones of slicer-core. `start()` puts
+the doubles in place, once a process.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+_started: list[SimpleNamespace] = []
+
+
+def start() -> SimpleNamespace:
+    """Makes `import slicer, qt, ctk` work as inside Slicer; gives the application core and the Qt application."""
+    if not _started:
+        from . import application, ctk_widgets, effects, pythonqt, qmrml, scripted
+
+        qt = pythonqt.install()
+        core = application.boot(qt)
+        ctk_widgets.install()
+        qmrml.install()
+        scripted.install()
+        effects.install()
+        _started.append(SimpleNamespace(core=core, qt=qt, app=application.qt_application()))
+    return _started[0]
