@@ -23,7 +23,8 @@ from tests.slicer import doubles
 from tests.slicer.conftest import REPOSITORY
 
 HOLD_US = 15_000
-"""How long the main loop keeps the lock between two ticks, as Slicer's C++ loop does: PyDLL never releases it."""
+"""How long the main loop keeps the lock between two ticks, as Slicer's C++ loop does: PyDLL never releases
+it."""
 
 lock_holding_sleep = ctypes.PyDLL(None).usleep
 polite_sleep = ctypes.CDLL(None).usleep
@@ -51,7 +52,8 @@ def far_server() -> Iterator[Transport]:
 def drive(
     double: SimpleNamespace, transport: Transport, path: str, sleep: Callable[[int], object]
 ) -> SimpleNamespace:
-    """One request under a main loop that sleeps between ticks: seconds it took, ticks of another timer meanwhile."""
+    """One request under a main loop that sleeps between ticks: seconds it took, ticks of another timer
+    meanwhile."""
     from DiNODiffusionLib.net.pump import Pump
 
     pump, ticks, got = Pump(), [], []
@@ -108,7 +110,7 @@ def test_a_large_answer_is_not_slowed_by_a_held_lock(slicer_double, far_server, 
     path = f"/big?bytes=4000000&seconds={seconds}"
     times: list[list[float]] = [[], []]
     for _ in range(5 if seconds == 0 else 3):
-        for sleep, taken in zip((polite_sleep, lock_holding_sleep), times):
+        for sleep, taken in zip((polite_sleep, lock_holding_sleep), times, strict=True):
             done = drive(slicer_double, far_server, path, sleep)
             assert len(done.answer.body) == 4_000_000
             taken.append(done.seconds)

@@ -1,6 +1,7 @@
 """Doubles of what no package registry has: PythonQt's `qt` and `ctk`, qMRML widgets, the application object.
 
-MRML, segmentations, terminologies, `slicer.util` and the slice views are the real ones of slicer-core. `start()` puts
+MRML, segmentations, terminologies, `slicer.util` and the slice views are the real ones of slicer-core.
+`start()` puts
 the doubles in place, once a process.
 """
 
@@ -12,7 +13,8 @@ _started: list[SimpleNamespace] = []
 
 
 def start() -> SimpleNamespace:
-    """Makes `import slicer, qt, ctk` work as inside Slicer; gives the application core and the Qt application."""
+    """Makes `import slicer, qt, ctk` work as inside Slicer; gives the application core and the Qt
+    application."""
     if not _started:
         from . import application, ctk_widgets, effects, pythonqt, qmrml, scripted
 

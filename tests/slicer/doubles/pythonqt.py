@@ -1,10 +1,12 @@
-"""`qt` as PythonQt has it, over PySide6: Qt properties are attributes, and .ui files may name Slicer's widgets."""
+"""`qt` as PythonQt has it, over PySide6: Qt properties are attributes, and .ui files may name Slicer's
+widgets."""
 
 from __future__ import annotations
 
 import sys
 import types
 import xml.etree.ElementTree as ET
+from typing import ClassVar
 
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from PySide6.QtCore import QObject
@@ -58,7 +60,7 @@ class UiLoader(QtUiTools.QUiLoader):
 class Settings:
     """QSettings in memory: what the extension keeps there can be looked at."""
 
-    store: dict[str, object] = {}
+    store: ClassVar[dict[str, object]] = {}
 
     def value(self, key: str, default: object = None) -> object:
         return self.store.get(key, default)

@@ -117,7 +117,8 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
 
 @custom
 class qMRMLSegmentEditorWidget(SceneMixin, QtWidgets.QFrame):
-    """The Segment Editor's widget over the real vtkSlicerSegmentEditorLogic, which does the work since 5.11."""
+    """The Segment Editor's widget over the real vtkSlicerSegmentEditorLogic, which does the work since
+    5.11."""
 
     currentSegmentIDChanged = QtCore.Signal(str)
 
@@ -145,8 +146,8 @@ class qMRMLSegmentEditorWidget(SceneMixin, QtWidgets.QFrame):
 
     def setSegmentationNode(self, node: object) -> None:
         self.logic.SetSegmentationNode(node)
-        if node is not None and self.logic.GetSegmentEditorNode().GetSelectedSegmentID() is None:
-            self.logic.SelectFirstSegment()
+        if node is not None and not self.currentSegmentID() and node.GetSegmentation().GetNumberOfSegments():
+            self.setCurrentSegmentID(node.GetSegmentation().GetNthSegmentID(0))
 
     def segmentationNode(self) -> object:
         return self.logic.GetSegmentationNode()
