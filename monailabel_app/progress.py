@@ -7,6 +7,8 @@ from `report` to stop the work: tasks let that through.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol
@@ -43,3 +45,28 @@ it makes one temporary file for the caller to remove. No request can set it."""
 def report(done: float, message: str = "", preview: Image | None = None) -> None:
     """Tells the current listener. Raises Cancelled where the work is to stop."""
     current.get().report(done, message, preview)
+
+
+def heard() -> bool:
+    """Whether anybody listens: previews are not made for nobody."""
+    return not isinstance(current.get(), Ignored)
+
+
+@contextmanager
+def part(start: float, end: float, message: str) -> Iterator[None]:
+    """What is reported inside is the part from `start` to `end` of a larger work, which `message` names."""
+    listener = current.get()
+
+    class Part:
+        def report(self, done: float, said: str = "", preview: Image | None = None) -> None:
+            """See Progress."""
+            listener.report(start + (end - start) * done, message, preview)
+
+    if isinstance(listener, Ignored):
+        yield
+        return
+    token = current.set(Part())
+    try:
+        yield
+    finally:
+        current.reset(token)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dino_diffusion.files.atomic import all_or_none
-from dino_diffusion.files.formats import SUFFIXES, stem_of, suffix_of
+from dino_diffusion.files.formats import SUFFIXES, format_of_suffix, stem_of, suffix_of
 from dino_diffusion.files.overlay_plane import written as letters
 from dino_diffusion.files.write_image import image_format, write_image
 from dino_diffusion.files.write_labelmap import ENDINGS, SAME, write_labelmap
@@ -51,7 +51,7 @@ def planned(radiograph: Radiograph, path: Path) -> list[Path]:
     source = radiograph.source
     if not suffix_of(path):
         path = path.with_name(path.name + SUFFIXES[image_format(source)][0])
-    stem, ending = stem_of(path), ENDINGS[SAME.get(source.format, "png")]
+    stem, ending = stem_of(path), ENDINGS[_mask_format(path)]
     return [path, path.with_name(f"{stem}{MASK_ENDING}{ending}"), path.with_name(f"{stem}{RECIPE_ENDING}")]
 
 
@@ -73,7 +73,12 @@ def _write_mask(item: Inpainted, image: Path) -> Path:
     concepts = ", ".join(name for name, _ in item.recipe.parameters["concepts"])
     labels = np.where(item.mask, INSIDE, 0).astype(np.uint8)
     labelmap = Labelmap(labels, Radiograph.read(image), {INSIDE: concepts or "repainted"})
-    return write_labelmap(labelmap, path, SAME.get(item.radiograph.source.format, "png"))
+    return write_labelmap(labelmap, path, _mask_format(image))
+
+
+def _mask_format(image: Path) -> str:
+    """That of the image, to which the mask belongs; PNG where it has no known ending."""
+    return SAME.get(format_of_suffix(suffix_of(image)) or "", "png")
 
 
 def _stamped(item: Inpainted) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""The app's parts, thin over `dino_diffusion`."""

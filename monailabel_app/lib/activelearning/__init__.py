@@ -1,0 +1,1 @@
+"""Which image comes next. No strategy offers an image that somebody has reserved."""

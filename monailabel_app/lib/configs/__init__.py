@@ -1,0 +1,1 @@
+"""What a client can set, and which tasks there are."""

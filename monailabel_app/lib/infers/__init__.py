@@ -1,0 +1,1 @@
+"""The infer tasks. Each takes the documented config values, `image` and, for masks, `label`."""
