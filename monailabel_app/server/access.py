@@ -6,6 +6,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from monailabel_app.server.errors import TOO_LARGE
 from monailabel_app.server.token import is_token
 
 OPEN_ROUTES = {("GET", "/auth/"), ("GET", "/auth"), ("POST", "/auth/token"), ("GET", "/health")}
@@ -66,6 +67,19 @@ def route_path(scope: Scope) -> str:
     """The path below a reverse proxy's prefix."""
     path, prefix = str(scope["path"]), str(scope.get("root_path", ""))
     return path.removeprefix(prefix) or "/"
+
+
+class BodyLimit:
+    """Refuses a body that is announced as too large, before any of it is read; FastAPI counts the others."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        announced = Headers(scope=scope).get("content-length", "0") if scope["type"] == "http" else "0"
+        if not announced.isdigit() or int(announced) > self.most:
+            return await JSONResponse({"detail": TOO_LARGE}, status_code=413)(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
 class SecurityHeaders:

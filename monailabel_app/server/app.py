@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from dino_diffusion import __version__
-from monailabel_app.server.access import BearerToken, LoopbackOnly, SecurityHeaders
+from monailabel_app.server.access import BearerToken, BodyLimit, LoopbackOnly, SecurityHeaders
 from monailabel_app.server.context import Server
 from monailabel_app.server.errors import RESPONSES, install_handlers
 from monailabel_app.server.jobs import Job, Jobs, Lane
@@ -61,6 +61,7 @@ def walls(app: ASGIApp, server: Server) -> ASGIApp:
     """What every request passes, from the last to the first."""
     settings = server.settings
     token, cors = settings.token, settings.cors
+    app = BodyLimit(app, settings.max_upload)
     app = LoopbackOnly(app, cors) if token is None else BearerToken(app, token)
     app = CORSMiddleware(
         app, allow_origins=cors, allow_methods=["GET", "POST", "PUT", "DELETE", "HEAD"],

@@ -18,6 +18,9 @@ from monailabel_app.lib.errors import NotFound
 logger = logging.getLogger(__name__)
 
 
+TOO_LARGE = "More than the server takes; send one radiograph, or start it with more --max-upload-mb."
+
+
 class Problem(BaseModel):
     """What every 4xx and 5xx answer holds."""
 
@@ -82,7 +85,7 @@ def sentence_of(request: Request, error: HTTPException) -> str:
     if error.status_code == 405:
         return f"{request.method} is not possible at this address; GET /openapi.json lists what is."
     if error.status_code == 413:
-        return "More than the server takes; send one radiograph, or start it with more --max-upload-mb."
+        return TOO_LARGE
     return str(error.detail)
 
 

@@ -6,7 +6,6 @@ Upstream starts a process for each, which imports the app and loads the model on
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -30,7 +29,7 @@ STOCK_STATES = {
     State.CANCELLED: "STOPPED",
 }  # fmt: skip
 BATCH_CLIENT = "batch"
-RETRY_SECONDS = 1.0
+WAIT_SECONDS, RETRY_SECONDS = 0.02, 1.0
 Params = Annotated[dict[str, Any] | None, Body()]
 
 
@@ -75,7 +74,7 @@ async def batch(
     app = server.instance
     known_model(app, model)
     asked = {**check_params(params or {}, frozenset({"image", "session", "model"})), "model": model}
-    asked |= {"images": images.value, "multi_gpu": False}
+    asked = {"images": images.value, **asked, "multi_gpu": False}
     work = _batch_work(server, asked)
     return await _start(server, request, BATCH, model, work, params, run_sync, lane=CHORES)
 
@@ -157,37 +156,49 @@ def _stamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def _batch_work(server: Server, asked: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+def _batch_work(server: Server, asked: dict[str, Any]) -> Work:
     app = server.instance
 
-    def one_image(request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = {}
+    def batch_work() -> dict[str, Any]:
+        # Held here: MONAI Label's own batch infers in threads of its own, where nobody listens.
+        listener = progress.current.get()
 
-        def work() -> dict[str, Any]:
-            result.update(app.infer(request, datastore) or {})
-            return {}
+        def one_image(request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+            result: dict[str, Any] = {}
 
-        job = _in_line(server, Job("infer", str(request.get("model")), BATCH_CLIENT, None, work))
+            def work() -> dict[str, Any]:
+                result.update(app.infer(request, datastore) or {})
+                return {}
+
+            job = Job("infer", str(request.get("model")), BATCH_CLIENT, None, work)
+            _run_in_line(server, job, listener)
+            return result
+
+        return app._batch_infer(asked, app.datastore(), one_image) or {}
+
+    return batch_work
+
+
+def _run_in_line(server: Server, job: Job, listener: progress.Progress) -> None:
+    """Submits as soon as there is room and waits for the end. Raises Cancelled, HTTPException."""
+    submitted = False
+    try:
         while not job.state.ended:
-            try:
-                progress.report(0.0)
-            except Cancelled:
-                server.jobs.cancel(job)
-                raise
-            time.sleep(0.05)
-        job.finished.result()
-        if job.state is not State.DONE:
-            raise HTTPException(job.status, job.error or "The job failed.")
-        return result
-
-    return lambda: app._batch_infer(asked, app.datastore(), one_image) or {}
+            if not submitted:
+                submitted = _submitted(server, job)
+            listener.report(0.0)
+            time.sleep(WAIT_SECONDS if submitted else RETRY_SECONDS)
+    except Cancelled:
+        server.jobs.cancel(job)
+        raise
+    job.finished.result()
+    if job.state is not State.DONE:
+        raise HTTPException(job.status, job.error or "The job failed.")
 
 
-def _in_line(server: Server, job: Job) -> Job:
-    """Submits as soon as there is room."""
-    while True:
-        try:
-            return server.jobs.submit(job)
-        except HTTPException:
-            progress.report(0.0)
-            time.sleep(RETRY_SECONDS)
+def _submitted(server: Server, job: Job) -> bool:
+    try:
+        server.jobs.submit(job)
+    except HTTPException:
+        return False
+    return True
