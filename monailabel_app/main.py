@@ -31,6 +31,7 @@ from monailabel_app.lib.errors import NotFound, RequestError
 from monailabel_app.lib.scores import Scores
 from monailabel_app.lib.worklist import Worklist, as_json
 from monailabel_app.server.datastore import DurableDatastore
+from monailabel_app.server.dicomweb import open_archive
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +73,10 @@ class DinoDiffusionApp(MONAILabelApp):
         self.embeddings.changed = self._learnt
 
     def init_datastore(self) -> Datastore:
-        """A folder, or what MONAI Label makes of an address."""
+        """A folder, or a DICOMweb archive by its address."""
         if self.studies.startswith(("http://", "https://")):
-            return super().init_datastore()
+            state = Path(self.conf.get("state") or self.app_dir)
+            return open_archive(self.studies, state, bool(self.conf.get("store_synthetic")))
         return DurableDatastore(self.studies)
 
     def init_infers(self) -> dict[str, InferTask]:
@@ -150,9 +152,6 @@ class DinoDiffusionApp(MONAILabelApp):
     def worklist_entries(self) -> list[dict[str, Any]]:
         """For `GET /worklist`: all images with `status`, `uncertainty`, `labels`, and what else is known."""
         return as_json(self.worklist.entries(self.scores.uncertainties()))
-
-    def _download_dcmqi_tools(self) -> None:
-        """Nothing is downloaded: core writes DICOM SEG itself."""
 
     def _image(self, store: Datastore, image: Any) -> str:
         if isinstance(image, str) and image:

@@ -71,8 +71,12 @@ def serve(
         max_upload=max_upload_mb * MEGABYTE,
         queue_limit=queue,
         keep_days=keep_days,
-        store_synthetic=store_synthetic,
-        conf={"bundle": bundle, "device": device, "state": str(folder)},
+        conf={
+            "bundle": bundle,
+            "device": device,
+            "state": str(folder),
+            "store_synthetic": "1" if store_synthetic else "",
+        },
     )
     run(settings, Listen(host, port, root_path, tls_certificate, tls_key))
 

@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 TOO_LARGE = "More than the server takes; send one radiograph, or start it with more --max-upload-mb."
 
 
+class UpstreamError(DinoDiffusionError):
+    """What this server itself relies on does not answer, or not as it should: HTTP 502."""
+
+
 class Problem(BaseModel):
     """What every 4xx and 5xx answer holds."""
 
@@ -29,7 +33,7 @@ class Problem(BaseModel):
 
 RESPONSES = {
     status: {"model": Problem, "description": HTTPStatus(status).phrase}
-    for status in (400, 401, 403, 404, 409, 413, 422, 429, 500, 503)
+    for status in (400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503)
 }
 """For the OpenAPI description."""
 
@@ -68,6 +72,8 @@ def explain(error: BaseException) -> tuple[int, str]:
         return error.status_code, str(error.detail)
     if isinstance(error, Cancelled):
         return 409, "The job was cancelled."
+    if isinstance(error, UpstreamError):
+        return 502, str(error)
     if isinstance(error, DinoDiffusionError):
         return 404 if isinstance(error, NotFound) else 400, str(error)
     if isinstance(error, MONAILabelException):

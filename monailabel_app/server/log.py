@@ -22,6 +22,15 @@ from monailabel_app.server.metrics import Metrics
 OWN = "monailabel_app"
 FIELDS = ("request", "method", "route", "status", "ms", "kind", "model", "state")
 FILE_SIZE, FILES = 5_000_000, 4
+SILENT = (
+    "monailabel",
+    "uvicorn.access",
+    "uvicorn.error",
+    "dicomweb_client",
+    "httpx",
+    "filelock",
+    "highdicom",
+)
 UNMATCHED = "(none)"
 
 
@@ -60,17 +69,11 @@ def open_log(path: Path) -> None:
     own.addHandler(handler)
     own.setLevel(logging.INFO)
     own.propagate = False
-    for name in (
-        "monailabel",
-        "uvicorn.access",
-        "uvicorn.error",
-        "timeloop",
-        "dicomweb_client",
-        "httpx",
-        "filelock",
-    ):
+    for name in SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
         logging.getLogger(name).propagate = False
+    # It sets its level itself whenever it starts.
+    logging.getLogger("timeloop").disabled = True
 
 
 class RequestLog:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 from monailabel.interfaces.app import MONAILabelApp
+from transformers.utils.logging import disable_progress_bar
 
 from dino_diffusion.errors import ConfigurationError
 from monailabel_app.server.app import create_app, load_instance
@@ -39,7 +40,11 @@ def run(
 ) -> None:
     """Until Ctrl-C or SIGTERM. Raises DinoDiffusionError where it cannot start."""
     listening = open_socket(listen.host, listen.port)
+    settings.state.mkdir(parents=True, exist_ok=True)
+    # Jobs and sessions hold radiographs.
+    settings.state.chmod(0o700)
     open_log(settings.log)
+    disable_progress_bar()
     # MONAI Label takes an image's id for a path where one of that name exists: nothing does here.
     empty = settings.state / "empty"
     empty.mkdir(parents=True, exist_ok=True)
@@ -87,7 +92,7 @@ class Announced(uvicorn.Server):
 def announcement(settings: ServerSettings, instance: MONAILabelApp, address: str) -> str:
     """What a person has to know, one thing a line."""
     info = instance.info()
-    device = getattr(instance, "device", None)
+    engine = getattr(instance, "engine", None)
     lines = [
         f"Address: {address}",
         f"Token: {settings.token}"
@@ -95,7 +100,7 @@ def announcement(settings: ServerSettings, instance: MONAILabelApp, address: str
         else "Token: none (--no-auth): every program here gets in",
         f"Studies: {settings.studies} ({info['datastore']['total']} images)",
         f"Models: {', '.join(info['models'])}",
-        f"Device: {device}" if device is not None else "",
+        f"Device: {engine.bundle.device}" if engine is not None else "",
         f"3D Slicer: DiNO-Diffusion module, Connect, {address} and the token; the stock MONAI Label module: "
         "the same address, any user name, the token as password.",
         "Ctrl-C ends it.",

@@ -35,8 +35,6 @@ class ServerSettings:
     """Jobs that wait, of one client."""
     keep_days: float = 7.0
     """How long finished jobs and their files are kept."""
-    store_synthetic: bool = False
-    """Whether synthetic images may be sent to the archive."""
     conf: Mapping[str, str] = field(default_factory=dict)
     """The app's own settings, as MONAI Label's `--conf`."""
 

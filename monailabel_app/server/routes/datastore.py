@@ -125,6 +125,8 @@ def save_label(
         check_label(path, Path(store.get_image_uri(image)))
         label_id = store.save_label(image, str(path), tag, {**info, "client_id": client_of(request, info)})
     answer = app.on_save_label(image, label_id) or {}
+    if archive := store.get_label_info(image, tag).get("archive"):
+        answer["archive"] = archive["state"]
     return {**answer, "image": image, "label": label_id}
 
 
