@@ -53,7 +53,7 @@ class Concepts:
         """By its name, an alias, or the last part of a shipped one's name. Raises NotFound, ConceptError."""
         files = self.files()
         wanted = name if name in files else ALIASES.get(name, name)
-        found = [path for full, path in files.items() if wanted in (full, full.partition("/")[2])]
+        found = [path for full, path in files.items() if wanted in (full, full.rpartition("/")[2])]
         if not found:
             known = ", ".join(self.names()) or "(none fits this model)"
             raise NotFound(f"There is no concept '{name[:64]}'; choose one of {known}.")

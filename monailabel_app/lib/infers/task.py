@@ -47,7 +47,7 @@ class Task(InferTask):
         radiograph = self.engine.open(request["image"])
         path, params = self.run(radiograph, settings, request)
         report(1.0, "Done")
-        about = {"model": self.engine.bundle.id, "device": str(self.engine.bundle.device)}
+        about = {"bundle": self.engine.bundle.id, "device": str(self.engine.bundle.device)}
         return str(path), about | params | {"seconds": round(time.perf_counter() - started, 3)}
 
     @abstractmethod

@@ -1,0 +1,1 @@
+"""Submitted labels as folders that training programs read."""
