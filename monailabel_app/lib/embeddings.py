@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +23,8 @@ from monailabel_app.lib.errors import NotFound, RequestError
 
 logger = logging.getLogger(__name__)
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,47}")
+LONGEST_NAME = 48
+PLAIN = re.compile(r"[A-Za-z0-9 _-]*[A-Za-z0-9][A-Za-z0-9 _-]*")
 INDEX = "segment.json"
 LAST_VALUE = 255
 
@@ -85,7 +88,7 @@ class Embeddings:
     def get(self, name: str) -> Learnt:
         """By name or slug. Raises NotFound."""
         known = self.all()
-        found = known.get(slug_of(name)) if NAME.fullmatch(name) else None
+        found = known.get(slug_of(name))
         if found is None or not found.active:
             listed = ", ".join(learnt.name for learnt in known.values()) or "none yet"
             raise NotFound(f"No segment '{name[:64]}' has been learnt; there is {listed}.")
@@ -109,10 +112,8 @@ class Embeddings:
 
     def plan(self, name: str) -> Learnt:
         """What a training of `name` goes on from; a new one gets a free value. Raises RequestError."""
-        if not NAME.fullmatch(name):
-            raise RequestError(
-                "A learnt segment's name has 1 to 48 letters, digits, spaces, '-' and '_', the first no sign."
-            )
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise RequestError(f"A learnt segment's name has 1 to {LONGEST_NAME} printable letters.")
         known = self.all()
         if (found := known.get(slug_of(name))) is not None:
             return found
@@ -174,8 +175,12 @@ class Embeddings:
 
 
 def slug_of(name: str) -> str:
-    """`Left Clavicle` is `left_clavicle`."""
-    return re.sub(r"[ -]", "_", name.casefold())
+    """`Left Clavicle` is `left_clavicle`; a name with other than English letters ends in a hash of it."""
+    folded = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "_", folded).strip("_")
+    if PLAIN.fullmatch(name):
+        return slug
+    return f"{slug or 'segment'}_{hashlib.sha256(name.casefold().encode()).hexdigest()[:6]}"
 
 
 def task_name(learnt: Learnt) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ class StoredLabel:
     path: Path
     names: dict[str, int]
     time: float
+    tag: str = FINAL
 
     def value_of(self, name: str) -> int | None:
         """By name, whatever the case; of names that nobody said, those of the package; or as a number."""
@@ -45,18 +48,23 @@ def stored_label(datastore: Datastore, image: str, tag: str) -> StoredLabel:
     if not uri or not Path(uri).exists():
         raise NotFound(f"Image '{image}' has no label with the tag '{tag}'.")
     info = datastore.get_label_info(image, tag)
-    return StoredLabel(image, Path(uri), names_of(info), float(info.get("ts") or 0))
+    return StoredLabel(image, Path(uri), names_of(info), float(info.get("ts") or 0), tag)
 
 
 def submitted_labels(datastore: Datastore, tag: str = FINAL) -> list[StoredLabel]:
-    """All labels of a tag, the oldest first; those whose file is gone are left out."""
+    """All labels of a tag and of its further layers, the oldest first.
+
+    Segments that overlap are submitted in layers, under `final`, `final_2` and so on. Labels whose file is
+    gone are left out.
+    """
+    layer = re.compile(rf"{re.escape(tag)}(_\d+)?")
     found = []
     for image in datastore.list_images():
-        try:
-            found.append(stored_label(datastore, image, tag))
-        except NotFound:
-            continue
-    return sorted(found, key=lambda label: (label.time, label.image))
+        for name in datastore.get_labels_by_image_id(image):
+            if layer.fullmatch(name):
+                with suppress(NotFound):
+                    found.append(stored_label(datastore, image, name))
+    return sorted(found, key=lambda label: (label.time, label.image, label.tag))
 
 
 def names_of(info: Mapping[str, Any]) -> dict[str, int]:

@@ -125,10 +125,15 @@ def write_mask(path: Path, values: np.ndarray | None = None) -> Path:
 
 
 def submit(
-    app: DinoDiffusionApp, image: str, values: np.ndarray, folder: Path, names: dict[str, int] | None = None
+    app: DinoDiffusionApp,
+    image: str,
+    values: np.ndarray,
+    folder: Path,
+    names: dict[str, int] | None = None,
+    tag: str = "final",
 ) -> None:
     """As the route `PUT /datastore/label` does."""
     info = [{"name": name, "idx": value} for name, value in (names or {"Heart": 1}).items()]
     file = write_mask(folder / "submitted.png", values)
-    app.datastore().save_label(image, str(file), "final", {"label_info": info})
+    app.datastore().save_label(image, str(file), tag, {"label_info": info})
     app.on_save_label(image, image)

@@ -76,6 +76,20 @@ def test_coco_gets_exact_masks(labelled: DinoDiffusionApp, tmp_path: Path) -> No
             assert opened.size == (picture["width"], picture["height"])
 
 
+def test_segments_that_overlap_are_all_there(app: DinoDiffusionApp, tmp_path: Path) -> None:
+    lower = ellipse(row=0.6)
+    submit(app, "film0", ellipse(), tmp_path, {"Heart": 1})
+    submit(app, "film0", lower, tmp_path, {"Tube": 1}, "final_2")
+    document = json.loads(
+        (export_coco(app.datastore(), tmp_path / "coco").folder / "annotations.json").read_text()
+    )
+    heart, tube = (decoded(annotation["segmentation"]) for annotation in document["annotations"])
+    assert np.array_equal(heart, ellipse()) and np.array_equal(tube, lower)
+    made = export_nnunet(app.datastore(), tmp_path / "out")
+    mask = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(made.folder / "labelsTr" / "film0.nii.gz")))[0]
+    assert np.array_equal(mask == 2, lower) and np.array_equal(mask == 1, ellipse() & ~lower)
+
+
 @pytest.mark.parametrize("corner", [True, False])
 def test_run_lengths_begin_with_a_run_of_nothing(corner: bool) -> None:
     mask = np.random.default_rng(0).random((7, 5)) > 0.5

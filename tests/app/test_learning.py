@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from dino_diffusion.errors import Cancelled, EmbeddingError
 from dino_diffusion.radiograph import Radiograph
-from monailabel_app.lib.embeddings import INDEX, Learnt
+from monailabel_app.lib.embeddings import INDEX, Learnt, slug_of
 from monailabel_app.lib.errors import NotFound, RequestError
 from monailabel_app.lib.labels import StoredLabel, names_of
 from monailabel_app.lib.trainers.lessons import LEARNING_SIDE, MOST_CHECKS, MOST_LESSONS, divide, smaller
@@ -96,7 +97,6 @@ def test_a_training_can_be_stopped_and_leaves_nothing(app: DinoDiffusionApp, tmp
         ({}, "Say what to learn"),
         ({"label": 3}, "Say what to learn"),
         ({"label": "spleen"}, "No submitted label holds 'spleen'; they hold Heart"),
-        ({"label": "Heart", "name": "../../x"}, "A learnt segment's name has"),
         ({"label": "Heart", "name": "x" * 49}, "name='x"),
         ({"label": "Heart", "images": ["film3"]}, "Image 'film3' has no submitted label"),
         ({"label": ["Heart"]}, "label="),
@@ -123,6 +123,28 @@ def test_a_value_teaches_too_and_every_segment_gets_a_value_of_its_own(
     learnt = app.train({"model": "learn_segment", "label": 1, "name": "left-Clavicle 2"})
     assert learnt["model"] == "segment_left_clavicle_2"
     assert [entry["value"] for entry in app.embeddings.entries()] == [16, 17]
+
+
+@pytest.mark.parametrize("name", ["../../x", "Cœur", "心臓", "/etc", "a.b"])
+def test_a_name_in_any_language_never_leaves_its_folder(app: DinoDiffusionApp, name: str) -> None:
+    learnt = app.embeddings.plan(name)
+    assert re.fullmatch(r"[a-z0-9_]+", learnt.slug)
+    assert slug_of(learnt.slug) == learnt.slug, "it is found by its task's name too"
+
+
+def test_names_are_told_apart() -> None:
+    assert slug_of("Left Clavicle") == slug_of("left-clavicle") == "left_clavicle"
+    assert len({slug_of(name) for name in ("Herz", "Hérz", "心臓", "肺")}) == 4
+
+
+def test_a_segment_in_a_further_layer_is_found(app: DinoDiffusionApp, tmp_path: Path) -> None:
+    """Clients submit segments that overlap under final, final_2 and so on."""
+    submit(app, "film0", ellipse(), tmp_path)
+    submit(app, "film0", ellipse(row=0.6), tmp_path, {"Tube": 1}, "final_2")
+    learnt = app.train({"model": "learn_segment", "label": "tube"})
+    found = np.asarray(Image.open(app.infer({"model": learnt["model"], "image": "film0"})["file"])) == 16
+    meant, other = ((found & ellipse(row=row)).sum() for row in (0.6, 0.5))
+    assert meant > other
 
 
 def test_a_damaged_index_harms_no_other(app: DinoDiffusionApp, tmp_path: Path) -> None:

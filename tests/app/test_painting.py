@@ -13,6 +13,7 @@ from PIL import Image
 from dino_diffusion.errors import Cancelled, RadiographError
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.replay import replay
+from dino_diffusion.generation.twin import mask_of_lungs
 from dino_diffusion.radiograph import Radiograph
 from monailabel_app.lib.errors import NotFound, RequestError
 from monailabel_app.main import DinoDiffusionApp
@@ -80,7 +81,11 @@ def test_a_job_keeps_every_candidate_with_its_recipe(
 def test_painting_can_be_stopped_at_every_step(app: DinoDiffusionApp, mask: str, model: str) -> None:
     with listening(Heard()) as heard:
         app.infer(asked(model, mask))
-    steps = [number for number, (_, said, _) in enumerate(heard.reports, 1) if said.startswith("Painting")]
+    steps = [
+        number
+        for number, (_, said, _) in enumerate(heard.reports, 1)
+        if said.startswith(("Painting", "Measuring"))
+    ]
     assert len(steps) >= 2
     for stop_at in steps:
         with listening(Heard(stop_at)) as stopped, pytest.raises(Cancelled):
@@ -188,6 +193,16 @@ def test_a_twin_shows_where_it_differs(app: DinoDiffusionApp, mask: str, job_fol
     if params["regions"]:
         found = pixels(job_folder / params["regions_id"])
         assert set(np.unique(found)) - {0} == {region["label"] for region in params["regions"]}
+
+
+def test_a_twin_without_a_mask_paints_the_lungs(app: DinoDiffusionApp) -> None:
+    with listening(Heard()) as heard:
+        result = app.infer(asked("twin", "") | {"label": None})
+    lungs = app.engine.lungs(app.engine.open(app.datastore().get_image_uri("film0"))).labelmap
+    before = pixels(app.datastore().get_image_uri("film0"))
+    changed = before != pixels(result["file"])
+    assert changed.any() and not changed[~mask_of_lungs(lungs)].any()
+    assert heard.shares == sorted(heard.shares)
 
 
 def test_a_strip_goes_from_one_concept_to_the_other(

@@ -33,8 +33,9 @@ from dino_diffusion.sampling import (
     steps_below,
     time_grid,
 )
-from dino_diffusion.segmentation.lungs import segment_lungs
+from dino_diffusion.segmentation.lungs import lungs_of
 from dino_diffusion.segmentation.measures import cardiothoracic_ratio, opacity
+from dino_diffusion.segmentation.observation import observe
 from dino_diffusion.view import SquareView
 
 OPERATION = "strip"
@@ -184,17 +185,24 @@ def strip(path: StripPath, callback: Callable[[SamplingStep], bool | None] | Non
 
 
 def measured(
-    bundle: ModelBundle, radiograph: Radiograph, frames: list[Synthetic], shares: list[float]
+    bundle: ModelBundle,
+    radiograph: Radiograph,
+    frames: list[Synthetic],
+    shares: list[float],
+    callback: Callable[[int, int], None] | None = None,
 ) -> Strip:
-    """The frames with the quantities that should change along them."""
+    """The frames with the quantities that should change along them.
+
+    The callback hears (done, total) after each denoiser pass over one picture, and may raise Cancelled.
+    """
     view = radiograph.model_view(bundle.size)
     before = view.pixels[0, 0].numpy()[view.square.inside]
-    lungs = _lungs(bundle, before)
+    lungs = _lungs(bundle, before, callback)
     return Strip(
         frames,
         shares,
         [opacity(frame.pixels, lungs) for frame in frames],
-        [cardiothoracic_ratio(_lungs(bundle, frame.pixels)) for frame in frames],
+        [cardiothoracic_ratio(_lungs(bundle, frame.pixels, callback)) for frame in frames],
     )
 
 
@@ -220,8 +228,11 @@ def again(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Any]) -> Syn
         raise incomplete(recipe, error) from error
 
 
-def _lungs(bundle: ModelBundle, pixels: np.ndarray) -> np.ndarray:
-    return segment_lungs(bundle, Radiograph.from_array(np.ascontiguousarray(pixels))).labelmap.labels
+def _lungs(
+    bundle: ModelBundle, pixels: np.ndarray, callback: Callable[[int, int], None] | None
+) -> np.ndarray:
+    picture = Radiograph.from_array(np.ascontiguousarray(pixels))
+    return lungs_of(bundle, observe(bundle, picture, callback=callback)).labelmap.labels
 
 
 def _trend(values: list[float | None]) -> float | None:

@@ -102,11 +102,16 @@ def prepare(
 
 
 def lungs_mask(bundle: ModelBundle, radiograph: Radiograph) -> np.ndarray:
+    """`mask_of_lungs` of what `segment_lungs` finds."""
+    return mask_of_lungs(segment_lungs(bundle, radiograph).labelmap)
+
+
+def mask_of_lungs(labelmap: Labelmap) -> np.ndarray:
     """`(H, W)` bool: both lungs, closed and widened. Raises RadiographError where there is none.
 
     A lung that is missing or much smaller than the other, as a white one is, gets the other's mirror image.
     """
-    labels = segment_lungs(bundle, radiograph).labelmap.labels
+    labels, radiograph = labelmap.labels, labelmap.radiograph
     smaller, larger = sorted((labels == value for value in (RIGHT_LUNG, LEFT_LUNG)), key=np.sum)
     if not larger.any():
         raise RadiographError(

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Case:
-    """One image with its label, both upright. `mask` (H, W) holds the numbers of `Classes`.
+    """One image with its labels, all upright. `layers` (H, W) hold the numbers of `Classes`.
 
-    `name`: of its files, made from the image's id.
+    `name`: of its files, made from the image's id. Only segments that overlap take several layers.
     """
 
     image: str
     name: str
     radiograph: Radiograph
-    mask: np.ndarray
+    layers: list[np.ndarray]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """uint8 `(H, W)`: all layers as one, a later one over an earlier."""
+        merged = self.layers[0].copy()
+        for layer in self.layers[1:]:
+            merged[layer > 0] = layer[layer > 0]
+        return merged
+
+    def where(self, number: int) -> np.ndarray:
+        """`(H, W)` bool: one class, whole."""
+        return np.any([layer == number for layer in self.layers], axis=0)
 
 
 @dataclass(frozen=True)
@@ -85,18 +98,25 @@ class Gathered:
     classes: Classes
     left_out: dict[str, str]
 
+    @property
+    def count(self) -> int:
+        """How many images."""
+        return len({label.image for label in self.labels})
+
     def cases(self) -> Iterator[Case]:
         """In the order of the images' names."""
         used: set[str] = set()
-        for label in sorted(self.labels, key=lambda label: label.image):
-            radiograph, values = _read(self.datastore, label)
-            name = plain = re.sub(r"[^A-Za-z0-9_-]", "_", label.image)
+        ordered = sorted(self.labels, key=lambda label: (label.image, label.tag))
+        for image, layers in groupby(ordered, key=lambda label: label.image):
+            read = [(label, *_read(self.datastore, label)) for label in layers]
+            masks = [self.classes.mask(values, label) for label, _, values in read]
+            name = plain = re.sub(r"[^A-Za-z0-9_-]", "_", image)
             number = 1
             while name.casefold() in used:
                 number += 1
                 name = f"{plain}_{number}"
             used.add(name.casefold())
-            yield Case(label.image, name, radiograph, self.classes.mask(values, label))
+            yield Case(image, name, read[0][1], masks)
 
 
 def present(values: np.ndarray) -> list[int]:

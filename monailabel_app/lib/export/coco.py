@@ -20,8 +20,8 @@ from monailabel_app.progress import report
 def export_coco(datastore: Datastore, folder: Path, images: Sequence[str] = (), tag: str = FINAL) -> Export:
     """Writes `folder/images/<name>.png` (8 bits, bright = dense, head up) and `folder/annotations.json`.
 
-    One annotation for each class of an image, as an uncompressed run-length code: exact, holes and separate
-    parts included. Raises ConfigurationError for a folder that is not empty, or no label at all.
+    One annotation for each class of an image, as an uncompressed run-length code: exact, holes, separate
+    parts and overlaps included. Raises ConfigurationError for a folder that is not empty, or no label at all.
     """
     check_empty(folder)
     gathered = gather(datastore, images, tag)
@@ -30,7 +30,7 @@ def export_coco(datastore: Datastore, folder: Path, images: Sequence[str] = (), 
     annotations: list[dict[str, Any]] = []
     written: dict[str, str] = {}
     for case in gathered.cases():
-        report(len(written) / len(gathered.labels), f"Exporting {case.name}")
+        report(len(written) / gathered.count, f"Exporting {case.name}")
         number = len(written) + 1
         pictures.append(_picture(case, number, folder))
         for annotation in _annotations(case, gathered.classes, number):
@@ -64,7 +64,7 @@ def _picture(case: Case, number: int, folder: Path) -> dict[str, Any]:
 def _annotations(case: Case, classes: Classes, number: int) -> list[dict[str, Any]]:
     found = []
     for category in range(1, len(classes.names) + 1):
-        where = case.mask == category
+        where = case.where(category)
         if not where.any():
             continue
         rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))

@@ -32,7 +32,8 @@ def export_nnunet(
     """Writes `folder/Dataset<number>_<name>`: imagesTr, labelsTr and dataset.json.
 
     Images are float32 in [0, 1], bright = dense, head up; one-slice volumes with the pixel spacing, so that
-    2D configurations plan with it. Labels have the same grid, classes numbered from 1 without gaps.
+    2D configurations plan with it. Labels have the same grid, classes numbered from 1 without gaps; where
+    segments overlap, those of the later layer count.
     Raises ConfigurationError for an impossible name, a folder that is not empty, or no label at all.
     """
     if not NAME.fullmatch(name) or not FIRST_FREE_ID <= number <= LAST_ID:
@@ -46,7 +47,7 @@ def export_nnunet(
         (target / part).mkdir(parents=True, exist_ok=True)
     written: dict[str, str] = {}
     for case in gathered.cases():
-        report(len(written) / len(gathered.labels), f"Exporting {case.name}")
+        report(len(written) / gathered.count, f"Exporting {case.name}")
         _write(case.radiograph.pixels, case, target / "imagesTr" / f"{case.name}_0000{ENDING}")
         _write(case.mask, case, target / "labelsTr" / f"{case.name}{ENDING}")
         written[case.image] = case.name

@@ -38,11 +38,13 @@ ONE_ONLY = "Only the first of the candidates comes this way; ask for more of the
 class Steps:
     """Hears every sampling step of `pictures` with `steps` each; the listener may stop it from there.
 
-    `show`: pixels `(H, W)` in [0, 1] of a step's estimate.
+    `show`: pixels `(H, W)` in [0, 1] of a step's estimate. `start`: share of the work that is done before.
     """
 
-    def __init__(self, pictures: int, steps: int, show: Callable[[torch.Tensor], np.ndarray]) -> None:
-        self.total, self.show = pictures * steps, show
+    def __init__(
+        self, pictures: int, steps: int, show: Callable[[torch.Tensor], np.ndarray], start: float = 0.0
+    ) -> None:
+        self.total, self.show, self.start = pictures * steps, show, start
         self.pictures, self.steps = pictures, steps
         self.done, self.shown = 0, -float("inf")
 
@@ -55,7 +57,8 @@ class Steps:
             self.shown = time.monotonic()
         number = min(self.pictures, 1 + (self.done - 1) // self.steps)
         said = f"Painting {number} of {self.pictures}" if self.pictures > 1 else "Painting"
-        progress.report(PAINTED * min(1.0, self.done / self.total), said, picture)
+        share = min(1.0, self.done / self.total)
+        progress.report(self.start + (PAINTED - self.start) * share, said, picture)
 
 
 def whole_pictures(bundle: ModelBundle) -> Callable[[torch.Tensor], np.ndarray]:

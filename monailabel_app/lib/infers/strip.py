@@ -53,8 +53,7 @@ class StripTask(Task):
         path = StripPath.of(bundle, radiograph, start, end, chosen)
         steps = painting.Steps(chosen.frames, path.steps, painting.whole_pictures(bundle))
         frames = [path.frame(k, steps) for k in range(chosen.frames)]
-        report(painting.PAINTED, "Measuring the frames")
-        found = measured(bundle, radiograph, frames, chosen.shares)
+        found = measured(bundle, radiograph, frames, chosen.shares, self._measuring)
         count, said = painting.asked_for(chosen.frames)
         made = []
         for k in range(chosen.frames - count, chosen.frames):
@@ -63,6 +62,9 @@ class StripTask(Task):
             made.append(painting.save_whole(frames[k], radiograph, bundle.size, k + 1, ending, **about))
         params = painting.result([entry for _, entry in made], warnings + said, trends=found.trends)
         return made[-1][0], params | {"from": start.name, "to": end.name}
+
+    def _measuring(self, done: int, total: int) -> None:
+        report(painting.PAINTED, "Measuring the frames")
 
     def _another(self, name: str) -> str:
         """The first concept but that one."""

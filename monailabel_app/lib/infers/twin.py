@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from monailabel.interfaces.datastore import Datastore
 
 from dino_diffusion.generation import twin as core
@@ -23,6 +24,9 @@ from monailabel_app.lib.results import described, image_ending, write_labels
 from monailabel_app.progress import report
 
 HEALTHY = "healthy"
+
+LOOKED = 0.1
+"""Share of the work that is done when the lungs are found."""
 
 
 class Twin(Task):
@@ -52,10 +56,11 @@ class Twin(Task):
             strength=settings["strength"], keep_level=True, seed=settings["seed"], steps=settings["steps"]
         )
         report(0.0, LOOKING)
-        mask, keep = mask_of(radiograph, settings, request, self.datastore) or (None, None)
+        given = mask_of(radiograph, settings, request, self.datastore)
+        mask, keep = given or (self._lungs(radiograph), None)
         shared = core.prepare(self.engine.bundle, radiograph, healthy, mask, keep, chosen)
         count = settings["candidates"]
-        steps = painting.Steps(count, shared.steps, shared.preview)
+        steps = painting.Steps(count, shared.steps, shared.preview, LOOKED)
         found = core.compare(shared, shared.candidates(count, steps))
         in_job = progress.folder.get() is not None
         shown = found.candidates if in_job else found.candidates[:1]
@@ -65,6 +70,10 @@ class Twin(Task):
         if in_job:
             params |= self._compared(radiograph, found, request)
         return made[0][0], params
+
+    def _lungs(self, radiograph: Radiograph) -> np.ndarray:
+        with progress.part(0.0, LOOKED, LOOKING):
+            return core.mask_of_lungs(self.engine.lungs(radiograph).labelmap)
 
     def _compared(self, radiograph: Radiograph, found: core.Twin, request: Request) -> Settings:
         """Where the two differ, as files of the job."""

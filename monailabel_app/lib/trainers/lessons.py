@@ -49,6 +49,8 @@ def divide(
         is_check = len(learnt.seen) % EVERY == FIRST_CHECK if is_new else label.image in learnt.checks
         if len(checks if is_check else lessons) >= (MOST_CHECKS if is_check else MOST_LESSONS):
             continue
+        if label.image in lessons or any(check.image == label.image for check in checks):
+            continue  # another layer of the same image
         if (found := read(label)) is None:
             continue
         if is_new:

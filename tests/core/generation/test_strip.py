@@ -45,7 +45,7 @@ def concepts(bundle: ModelBundle) -> tuple[Concept, Concept]:
 def simple_lungs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Left and right half: the tiny bundle knows no lungs."""
 
-    def halves(bundle: ModelBundle, pixels: np.ndarray) -> np.ndarray:
+    def halves(bundle: ModelBundle, pixels: np.ndarray, callback: object) -> np.ndarray:
         labels = np.ones(pixels.shape, np.uint8)
         labels[:, pixels.shape[1] // 2 :] = 2
         return labels
