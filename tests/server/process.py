@@ -106,7 +106,7 @@ class Process:
         )
 
 
-def ours(studies: Path, state: Path, token: str, **settings: Any) -> Process:
+def ours(studies: Path | str, state: Path, token: str, **settings: Any) -> Process:
     """Our server around the stand-in."""
     state.mkdir(parents=True, exist_ok=True)
     given = {"studies": str(studies), "state": str(state), "token": token, **settings}

@@ -23,6 +23,8 @@ from PIL import Image
 from monailabel_app import progress
 from monailabel_app.lib.errors import NotFound, RequestError
 from monailabel_app.server.datastore import DurableDatastore
+from monailabel_app.server.dicomweb import open_archive
+from monailabel_app.server.studies import is_address
 
 STEP_SECONDS = 0.05
 
@@ -122,6 +124,8 @@ class StandIn(MONAILabelApp):
     def init_datastore(self) -> Any:
         if self.conf.get("bare"):
             return super().init_datastore()
+        if is_address(self.studies):
+            return open_archive(self.studies, Path(self.conf["state"]), store_synthetic=False)
         return DurableDatastore(Path(self.studies))
 
     def init_infers(self) -> dict[str, InferTask]:
