@@ -9,6 +9,7 @@ from pathlib import Path
 
 import slicer
 import slicer.util
+import vtk
 from PySide6 import QtCore, QtWidgets
 from trame_slicer.core import SlicerApp
 
@@ -40,6 +41,12 @@ class LayoutManager:
     def sliceViewNames(self) -> list[str]:
         return list(self.widgets)
 
+    def mrmlSliceLogics(self) -> vtk.vtkCollection:
+        logics = vtk.vtkCollection()
+        for widget in self.widgets.values():
+            logics.AddItem(widget.sliceLogic())
+        return logics
+
     def sliceWidget(self, name: str) -> object | None:
         return self.widgets.get(name)
 
@@ -61,6 +68,10 @@ class Application(QtCore.QObject):
     @property
     def slicerUserSettingsFilePath(self) -> str:
         return str(self._settings_folder / "Slicer.ini")
+
+    def connect(self, signal: str, function: object) -> None:
+        """PythonQt's way to connect by signature."""
+        getattr(self, signal.partition("(")[0]).connect(function)
 
     def layoutManager(self) -> LayoutManager:
         return self._layout

@@ -9,6 +9,7 @@ import importlib.util
 import sys
 import types
 from pathlib import Path
+from typing import ClassVar
 
 import slicer
 from PySide6 import QtGui, QtWidgets
@@ -35,17 +36,10 @@ class qSlicerSegmentEditorScriptedEffect:
     def setPythonSource(self, path: str) -> None:
         """Runs the class `SegmentEditorEffect` of the file, as the C++ side does: by the file's own name."""
         file = Path(path)
-        name = "_effect_" + "_".join(file.with_suffix("").parts[-2:])
-        parent = file.parent.name
-        if (file.parent / "__init__.py").exists():
-            name = f"{parent}.{file.stem}"
-            if str(file.parent.parent) not in sys.path:
-                sys.path.insert(0, str(file.parent.parent))
-            module = importlib.import_module(name)
-        else:
-            spec = importlib.util.spec_from_file_location(name, path)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+        spec = importlib.util.spec_from_file_location(file.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[file.stem] = module
+        spec.loader.exec_module(module)
         self._self = getattr(module, file.stem)(self)
 
     def self(self) -> object:
@@ -141,16 +135,31 @@ class qSlicerSegmentEditorScriptedEffect:
             extent or [0, -1, 0, -1, 0, -1], self.perSegment, bypass,
         )  # fmt: skip
 
+
+class AbstractScriptedSegmentEditorEffect:
+    """The Python base class that Slicer ships in `SegmentEditorEffects`."""
+
+    registered: ClassVar[list[object]] = []
+
+    def __init__(self, scriptedEffect: qSlicerSegmentEditorScriptedEffect) -> None:
+        self.scriptedEffect = scriptedEffect
+
+    def register(self) -> None:
+        self.registered.append(self.scriptedEffect)
+
+    def activate(self) -> None:
+        pass
+
+    def deactivate(self) -> None:
+        pass
+
     def xyToIjk(
         self, xy: tuple[int, int], view: object, image: object, _transform: object = None
     ) -> list[int]:
+        """Pixel of a place in a slice view, by the real logic."""
         ijk = [0, 0, 0]
-        self.logic.XyToIjk(xy, ijk, view.sliceLogic().GetSliceNode(), image)
+        self.scriptedEffect.logic.XyToIjk(xy, ijk, view.sliceLogic().GetSliceNode(), image)
         return ijk
-
-    @staticmethod
-    def createCursor(_view: object) -> QtGui.QCursor:
-        return QtGui.QCursor()
 
 
 def install() -> None:
@@ -158,3 +167,6 @@ def install() -> None:
     module = types.ModuleType("qSlicerSegmentationsEditorEffectsPythonQt")
     module.qSlicerSegmentEditorScriptedEffect = qSlicerSegmentEditorScriptedEffect
     sys.modules[module.__name__] = module
+    base = types.ModuleType("SegmentEditorEffects")
+    base.AbstractScriptedSegmentEditorEffect = AbstractScriptedSegmentEditorEffect
+    sys.modules[base.__name__] = base

@@ -20,6 +20,10 @@ def custom(cls: type) -> type:
     return cls
 
 
+VIRTUAL = ("sizeHint", "minimumSizeHint")
+"""Getters that Qt itself calls as virtual functions: an attribute in their place would call itself."""
+
+
 def _properties(cls: type) -> None:
     """Turns the getters of a class's Qt properties into attributes, which is what PythonQt shows."""
     meta = getattr(cls, "staticMetaObject", None)
@@ -27,6 +31,8 @@ def _properties(cls: type) -> None:
         return
     for index in range(meta.propertyOffset(), meta.propertyCount()):
         name = meta.property(index).name()
+        if name in VIRTUAL:
+            continue
 
         def read(self: QObject, name: str = name) -> object:
             return QObject.property(self, name)

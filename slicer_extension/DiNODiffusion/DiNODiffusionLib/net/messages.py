@@ -9,8 +9,9 @@ import re
 import secrets
 from dataclasses import dataclass, field
 
-from .errors import BadAnswer
+from .errors import BadAnswer, Unreachable
 
+CUT_SHORT = "The server closed the connection in the middle of its answer: try again."
 HEAD_LIMIT = 64 * 1024
 ANSWER_LIMIT = 1 << 30
 """Bytes of an answer that are accepted unless a request says otherwise."""
@@ -32,12 +33,14 @@ class Request:
         """Whether sending it twice does no harm."""
         return self.method in ("GET", "HEAD", "DELETE")
 
-    def head(self, authority: str, prefix: str, token: str) -> bytes:
+    def head(self, authority: str, prefix: str, token: str, client: str = "") -> bytes:
         """Request line and headers as they go over the wire."""
         lines = [f"{self.method} {prefix}{self.path} HTTP/1.1", f"Host: {authority}", "Accept: */*"]
         lines += ["Accept-Encoding: identity", "User-Agent: SlicerDiNODiffusion/1"]
         if token:
             lines.append(f"Authorization: Bearer {token}")
+        if client:
+            lines.append(f"X-Client-Id: {client}")
         if self.body or self.method in ("POST", "PUT"):
             lines.append(f"Content-Length: {len(self.body)}")
         lines += [f"{name}: {value}" for name, value in self.headers]
@@ -109,10 +112,12 @@ class ResponseReader:
             self._buffer += data
             self._read_head()
             if self._head is None:
-                if not data:
-                    raise BadAnswer(
-                        "The server closed the connection in the middle of its answer: try again."
+                if not data and not self._buffer:
+                    raise Unreachable(
+                        "The server closed the connection without an answer: is it still running?"
                     )
+                if not data:
+                    raise BadAnswer(CUT_SHORT)
                 return
             data_left, closed = bytes(self._buffer), not data
             self._buffer.clear()
@@ -179,7 +184,7 @@ class ResponseReader:
             whole = bytes(self._body if self._expected is None else self._body[: self._expected])
             self.response = Response(status, headers, whole)
         elif closed:
-            raise BadAnswer("The server closed the connection in the middle of its answer: try again.")
+            raise BadAnswer(CUT_SHORT)
 
     def _read_chunks(self) -> bool:
         while True:

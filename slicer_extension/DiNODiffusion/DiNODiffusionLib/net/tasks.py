@@ -65,6 +65,15 @@ class Task:
         self._gives_up: float | None = None
         self.finished = False
 
+    def report_to(
+        self,
+        on_done: Callable[[Any], None],
+        on_error: Callable[[Exception], None],
+        on_progress: Callable[[Progress], None] = _nothing,
+    ) -> None:
+        """Who hears of it, for a task that was made before that was known."""
+        self._on_done, self._on_error, self._on_progress = on_done, on_error, on_progress
+
     @property
     def reported(self) -> bool:
         """Whether the caller has had its answer; what goes on after that is clean-up."""

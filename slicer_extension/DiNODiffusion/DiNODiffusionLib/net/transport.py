@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import ssl
 import time
 
 from .address import Address
 from .connection import CONNECT_SECONDS, Connection
 from .errors import BadAnswer, Refused, ServerError, TimedOut, Unreachable, meaning_of
-from .messages import Request, Response, ResponseReader
+from .messages import CUT_SHORT, Request, Response, ResponseReader
 
 IDLE_SECONDS = 20.0
 """A kept connection older than this is not used again: servers and proxies close idle ones unannounced."""
@@ -31,6 +32,8 @@ class Transport:
     ) -> None:
         self.address, self.token, self.tls = address, token, tls
         self.connect_seconds = connect_seconds
+        # Tells the server which requests come from one person, for a fair queue; made anew each time.
+        self.client = "slicer-" + secrets.token_hex(8)
         self._idle: Connection | None = None
 
     def __repr__(self) -> str:
@@ -85,7 +88,9 @@ class Call:
     def _begin(self, fresh: bool) -> None:
         transport, request = self.transport, self.request
         self._connection = transport.take(fresh)
-        head = request.head(transport.address.authority, transport.address.path, transport.token)
+        head = request.head(
+            transport.address.authority, transport.address.path, transport.token, transport.client
+        )
         self._left = memoryview(head + request.body)
         self._reader = ResponseReader(request.method, request.limit)
         self._heard = time.monotonic()
@@ -159,7 +164,7 @@ class Call:
         return (
             broke
             and not isinstance(error, TimedOut)
-            and (isinstance(error, Unreachable) or "closed the connection" in str(error))
+            and (isinstance(error, Unreachable) or str(error) == CUT_SHORT)
         )
 
     def close(self) -> None:

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import slicer
 
-from ..codec import files
 from ..codec.geometry import Image
 from ..net.client import Result
 from ..net.errors import BadAnswer
 from .labels import Label
 from .segments import add_label, segmentation_for
-from .volumes import add_volume, matrix_of, onto
+from .volumes import add_volume, matrix_of, onto, read_image
 
 RECIPE_ATTRIBUTE = "DiNODiffusion.recipe"
 SYNTHETIC_ATTRIBUTE = "DiNODiffusion.synthetic"
@@ -49,9 +48,9 @@ def candidates_of(result: Result, volume: slicer.vtkMRMLVolumeNode) -> list[Cand
         told = [{"id": next(iter(result.files), "")}]
     found = []
     for number, entry in enumerate(told, start=1):
-        array = onto(volume, files.decode(_file(result, entry.get("id"))))
-        mask_id = entry.get("mask_id") or entry.get("mask")
-        mask = onto(volume, files.decode(_file(result, mask_id))) > 0 if mask_id else None
+        array = onto(volume, _read(result, entry.get("image") or entry.get("id")))
+        mask_id = entry.get("mask_id")
+        mask = onto(volume, _read(result, mask_id)) > 0 if mask_id else None
         recipe = entry.get("recipe")
         if isinstance(recipe, str) and recipe in result.files:
             recipe = json.loads(result.files[recipe])
@@ -59,12 +58,12 @@ def candidates_of(result: Result, volume: slicer.vtkMRMLVolumeNode) -> list[Cand
     return found
 
 
-def _file(result: Result, name: object) -> bytes:
-    """The file of this name; ids may leave out the suffix."""
-    for known, content in result.files.items():
-        if known == name or known.partition(".")[0] == name:
-            return content
-    raise BadAnswer(f"The server names the file {name} and did not send it.")
+def _read(result: Result, wanted: object) -> Image:
+    """The image of this name; names may leave out the suffix."""
+    for name, content in result.files.items():
+        if name == wanted or name.partition(".")[0] == wanted:
+            return read_image(content, name)
+    raise BadAnswer(f"The server names the file {wanted} and did not send it.")
 
 
 def keep(

@@ -119,9 +119,9 @@ def unedited(
     """The segment of this name that is still as the server made it, or an empty text."""
     for segment in segment_ids(segmentation):
         made = tag_of(segmentation, segment, MADE_TAG)
-        if made and tag_of(segmentation, segment, NAME_TAG) == name:
-            if digest(mask_of(segmentation, segment, volume)) == made:
-                return segment
+        same = made and tag_of(segmentation, segment, NAME_TAG) == name
+        if same and digest(mask_of(segmentation, segment, volume)) == made:
+            return segment
     return ""
 
 

@@ -97,16 +97,18 @@ def load_image(content: bytes, filename: str, name: str) -> slicer.vtkMRMLScalar
     Raises:
         NotAnImage: Slicer cannot read it.
     """
-    try:
-        return add_volume(files.decode(content), name)
-    except NotAnImage:
-        if content.startswith((b"NRRD", b"\x1f\x8b")):
-            raise
-    return _load_by_reader(content, filename, name)
+    return add_volume(read_image(content, filename), name)
 
 
-def _load_by_reader(content: bytes, filename: str, name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    """Other formats need a file; it is gone before this returns."""
+def read_image(content: bytes, filename: str) -> Image:
+    """A file from the server as an image; NRRD and NIfTI in memory, other formats by a file that is gone
+    then.
+
+    Raises:
+        NotAnImage: it cannot be read.
+    """
+    if content.startswith((b"NRRD", b"\x1f\x8b")) or content[344:347] == b"n+1":
+        return files.decode(content)
     with tempfile.TemporaryDirectory(prefix="DiNODiffusion-") as folder:
         # The server's name chooses the reader and nothing else.
         suffix = os.path.splitext(filename)[1].lower()
@@ -115,26 +117,24 @@ def _load_by_reader(content: bytes, filename: str, name: str) -> slicer.vtkMRMLS
         with open(path, "wb") as file:
             file.write(content)
         if is_dicom:
-            return _load_dicom(path, name)
+            return _read_dicom(path, filename)
         try:
-            read = sitk.ReadImage(path)
+            return _from_itk(sitk.ReadImage(path))
         except RuntimeError:
-            raise NotAnImage(f"{name} has a format that cannot be read ({suffix or 'no suffix'}).") from None
-    return add_volume(_from_itk(read), name)
+            raise NotAnImage(
+                f"{filename} has a format that cannot be read ({suffix or 'no suffix'})."
+            ) from None
 
 
-def _load_dicom(path: str, name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    """Slicer's own reader, so that it looks as if the user had opened it (MONOCHROME1 inverted)."""
+def _read_dicom(path: str, filename: str) -> Image:
+    """By Slicer's own reader, as if the user had opened it (MONOCHROME1 inverted)."""
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetFileName(path)
     storage.SetSingleFile(1)
-    name = slicer.mrmlScene.GenerateUniqueName(name)
-    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    volume = slicer.vtkMRMLScalarVolumeNode()
     if not storage.ReadData(volume):
-        slicer.mrmlScene.RemoveNode(volume)
-        raise NotAnImage(f"{name} is a DICOM file that Slicer cannot read.")
-    volume.CreateDefaultDisplayNodes()
-    return volume
+        raise NotAnImage(f"{filename} is a DICOM file that Slicer cannot read.")
+    return image_of(volume)
 
 
 def _from_itk(read: sitk.Image) -> Image:

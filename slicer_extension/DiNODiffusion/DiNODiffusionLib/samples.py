@@ -1,0 +1,32 @@
+"""The project's synthetic radiographs in Slicer's Sample Data module. They show no patient."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+SAMPLES = ("synthetic-1.png", "synthetic-2.png", "synthetic-3.png")
+
+
+def register(module: Path) -> None:
+    """Adds what the installed module carries in Resources/Samples; files of this machine, nothing is
+    fetched."""
+    try:
+        import SampleData
+    except ImportError:
+        return
+    for number, name in enumerate(SAMPLES, start=1):
+        file = module / "Resources" / "Samples" / name
+        if not file.exists():
+            continue
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+            category="DiNO-Diffusion",
+            sampleName=f"SyntheticChest{number}",
+            thumbnailFileName=str(file),
+            uris=file.as_uri(),
+            fileNames=name,
+            nodeNames=f"Synthetic chest {number}",
+            checksums="SHA256:" + hashlib.sha256(file.read_bytes()).hexdigest(),
+            loadFileType="VolumeFile",
+            loadFileProperties={"singleFile": True},
+        )
