@@ -23,6 +23,7 @@ from monailabel.datastore.dicom import DICOMwebClientX
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from requests.adapters import HTTPAdapter
 
 from dino_diffusion.errors import DinoDiffusionError
 from dino_diffusion.files.dicom_seg import write_dicom_seg
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 MODALITIES = ("CR", "DX", "RG")
 """Of radiographs."""
+TIMEOUT = (5.0, 60.0)
+"""Seconds to connect, and between two pieces of an answer."""
 LISTING_SECONDS = 20.0
 PAGE = 500
 FINAL = "final"
@@ -47,6 +50,13 @@ SYNTHETIC_PATIENT = "SYNTHETIC"
 
 class ArchiveError(UpstreamError):
     """The archive does not answer, or not as it should."""
+
+
+class InTime(HTTPAdapter):
+    """An archive that accepts a connection and then says nothing must not hold the server."""
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
+        return super().send(request, **{**options, "timeout": options.get("timeout") or TIMEOUT})
 
 
 @dataclass(frozen=True)
@@ -259,13 +269,18 @@ def open_archive(url: str, state: Path, store_synthetic: bool) -> DicomwebDatast
     """
     given = monailabel_settings
     user, password = given.MONAI_LABEL_DICOMWEB_USERNAME, given.MONAI_LABEL_DICOMWEB_PASSWORD
+    session = create_session_from_user_pass(user, password) if user and password else requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, InTime())
     client = DICOMwebClientX(
         url=url,
-        session=create_session_from_user_pass(user, password) if user and password else None,
+        session=session,
         qido_url_prefix=given.MONAI_LABEL_QIDO_PREFIX,
         wado_url_prefix=given.MONAI_LABEL_WADO_PREFIX,
         stow_url_prefix=given.MONAI_LABEL_STOW_PREFIX,
     )
+    # It would try again for a minute, while an annotator waits.
+    client.set_http_retry_params(retry=False)
     folder = state / "archives" / hashlib.sha256(url.encode()).hexdigest()[:16]
     store = DicomwebDatastore(client, folder, store_synthetic)
     store.list_images()
