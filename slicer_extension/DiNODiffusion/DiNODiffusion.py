@@ -95,13 +95,13 @@ class DiNODiffusionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.layout.addWidget(part)
         self.layout.addStretch(1)
         self.desk.listeners.append(self.refresh)
-        self.use_editor_node()
+        self.use_editor_node(fresh=True)
         self.editor.setMRMLScene(slicer.mrmlScene)
         self.editor.currentSegmentIDChanged.connect(self.refresh)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.on_scene_closing)
         self.addObserver(scene, scene.EndCloseEvent, self.on_scene_closed)
-        self.addObserver(scene, scene.EndImportEvent, self.on_scene_closed)
+        self.addObserver(scene, scene.EndImportEvent, self.on_scene_opened)
         self.addObserver(scene, scene.NodeRemovedEvent, self.on_node_removed)
         self.reload_parameters()
 
@@ -110,16 +110,17 @@ class DiNODiffusionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         return Parameters(self.logic.getParameterNode())
 
-    def use_editor_node(self) -> None:
+    def use_editor_node(self, fresh: bool) -> None:
         """The embedded editor's own choices, apart from those of the Segment Editor module."""
         node = slicer.mrmlScene.GetSingletonNode("DiNODiffusionEditor", "vtkMRMLSegmentEditorNode")
         if node is None:
             node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
             node.UnRegister(None)
             node.SetSingletonTag("DiNODiffusionEditor")
+            node = slicer.mrmlScene.AddNode(node)
+        if fresh:
             # Other segments keep their pixels unless the person decides otherwise.
             node.SetOverwriteMode(node.OverwriteNone)
-            node = slicer.mrmlScene.AddNode(node)
         self.editor.setMRMLSegmentEditorNode(node)
 
     def refresh(self, *_: object) -> None:
@@ -143,7 +144,11 @@ class DiNODiffusionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.editor.setSegmentationNode(None)
 
     def on_scene_closed(self, *_: object) -> None:
-        self.use_editor_node()
+        self.use_editor_node(fresh=True)
+        self.reload_parameters()
+
+    def on_scene_opened(self, *_: object) -> None:
+        self.use_editor_node(fresh=False)
         self.reload_parameters()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)

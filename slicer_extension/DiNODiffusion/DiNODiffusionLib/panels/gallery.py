@@ -13,7 +13,7 @@ from ..scene import pictures, volumes
 from ..scene.generated import Candidate, keep
 from .panel import pixmap
 
-THUMBNAIL, LARGE = 150, 420
+THUMBNAIL, LARGE = 84, 380
 SWIPE, DIFFERENCE, AFTER = "Before | after", "Difference", "After"
 PER_ROW = 4
 
@@ -65,7 +65,7 @@ class Gallery:
             button.setToolTip(f"Candidate {index + 1}")
             small = pictures.grey(candidate.array, self._window, THUMBNAIL)
             button.setIcon(qt.QIcon(pixmap(png.encode(small))))
-            button.setIconSize(qt.QSize(THUMBNAIL // 2, THUMBNAIL // 2))
+            button.setIconSize(qt.QSize(THUMBNAIL, THUMBNAIL))
             button.clicked.connect(lambda *_, index=index: self.choose(index))
             self._row.addWidget(button, index // PER_ROW, index % PER_ROW)
             self.thumbnails.append(button)
@@ -107,7 +107,12 @@ class Gallery:
     def draw(self, *_: object) -> None:
         shown = self.image()
         if shown is not None:
-            self.picture.setPixmap(pixmap(png.encode(shown)))
+            picture = pixmap(png.encode(shown))
+            side = max(picture.width(), picture.height())
+            if side < LARGE // 2:
+                # Small images are shown with their pixels, not smoothed.
+                picture = picture.scaledToWidth(picture.width() * (LARGE // side))
+            self.picture.setPixmap(picture)
             self.swipe.setVisible(self.mode.currentText == SWIPE)
 
     def keep(self, *_: object) -> slicer.vtkMRMLScalarVolumeNode | None:
