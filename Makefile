@@ -29,7 +29,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test check lint clean bundle install-bundle
+.PHONY: help setup demo serve test test-slicer check lint clean bundle install-bundle
 
 help:
 	@echo "make demo    label the sample radiographs and generate new ones, into $(OUT)/"
