@@ -77,7 +77,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         announced = Headers(scope=scope).get("content-length", "0") if scope["type"] == "http" else "0"
-        if not announced.isdigit() or int(announced) > self.most:
+        if not (announced.isascii() and announced.isdigit()) or int(announced) > self.most:
             return await JSONResponse({"detail": TOO_LARGE}, status_code=413)(scope, receive, send)
         await self.app(scope, receive, send)
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from dino_diffusion import __version__
 from monailabel_app.server.access import BearerToken, BodyLimit, LoopbackOnly, SecurityHeaders
 from monailabel_app.server.context import Server
+from monailabel_app.server.description import describe
 from monailabel_app.server.errors import RESPONSES, install_handlers
 from monailabel_app.server.jobs import Job, Jobs, Lane
 from monailabel_app.server.jobs.job import MODEL_LANE
@@ -54,6 +55,7 @@ def create_app(settings: ServerSettings, instance: MONAILabelApp | None = None) 
     install_handlers(app)
     for module in ROUTERS:
         app.include_router(module.router)
+    describe(app)
     return walls(app, server)
 
 

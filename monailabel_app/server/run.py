@@ -63,7 +63,7 @@ def run(
     )
     port = listening.getsockname()[1]
     scheme = "https" if listen.certificate else "http"
-    address = f"{scheme}://{_in_address(listen.host)}:{port}{listen.root_path}"
+    address = f"{scheme}://{_in_address(listen.host)}:{port}"
     server = Announced(config, announcement(settings, instance, address))
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
