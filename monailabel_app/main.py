@@ -138,7 +138,7 @@ class DinoDiffusionApp(MONAILabelApp):
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The next image, reserved for `client_id`; {} where nothing is left. Raises NotFound."""
         name = request.get("strategy") or "random"
-        strategy = self._strategies.get(name)
+        strategy = self._strategies.get(name) if isinstance(name, str) else None
         if strategy is None:
             known = ", ".join(self._strategies)
             raise NotFound(f"There is no strategy '{str(name)[:64]}'; choose one of {known}.")

@@ -60,12 +60,13 @@ class Engine:
         return self._kept(self._observations, radiograph.source.sha256, lambda: self._observe(radiograph))
 
     def lungs(self, radiograph: Radiograph) -> LungSegmentation:
-        """Right and left lung."""
-        return self._kept(
-            self._lungs,
-            radiograph.source.sha256,
-            lambda: lungs_of(self.bundle, self.observe(radiograph)),
-        )
+        """Right and left lung; the map of uncertainty, the largest part of it, is not kept."""
+
+        def make() -> LungSegmentation:
+            found = lungs_of(self.bundle, self.observe(radiograph))
+            return replace(found, uncertainty_map=np.zeros((0, 0), np.float32))
+
+        return self._kept(self._lungs, radiograph.source.sha256, make)
 
     def regions(self, radiograph: Radiograph) -> Regions:
         """The hierarchy of regions, from which every granularity answers at once."""

@@ -21,6 +21,9 @@ ASSUMED_FIELD_MM = 400.0
 VISIBLE_SHARE = 0.5
 """A pooled patch token stays where at least this share of its patches is free of the mask."""
 
+THINNEST = 1e-3
+"""Feathers below this, in the unit of the pixel size, are none."""
+
 LEVELS = 255
 """A soft mask is told apart in as many steps, so that an 8-bit picture can hold it."""
 
@@ -85,7 +88,7 @@ def feathered(inside: np.ndarray, width: float, pixel_size: tuple[float, float])
     `width` in the unit of `pixel_size` (row, column). A mask too thin for it gets a narrower feather, so that
     its middle still changes fully. The picture's own edge is no border.
     """
-    if inside.all() or width <= 0:
+    if inside.all() or width < THINNEST:
         return inside.astype(np.float32)
     weight = np.zeros(inside.shape, np.float32)
     part = _bounding_box(inside)

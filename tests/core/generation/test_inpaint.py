@@ -14,7 +14,7 @@ from dino_diffusion.generation import blend, painting
 from dino_diffusion.generation import inpaint as inpainting
 from dino_diffusion.generation.concept import Concept, model_id
 from dino_diffusion.generation.inpaint import inpaint
-from dino_diffusion.generation.masks import EditMask, surroundings
+from dino_diffusion.generation.masks import EditMask, feathered, surroundings
 from dino_diffusion.generation.painting import Inpainting, InpaintSettings
 from dino_diffusion.models import EncoderOutput, ModelBundle
 from dino_diffusion.radiograph import Radiograph
@@ -286,3 +286,7 @@ def test_the_recipe_replays_to_the_bit(
             inpainting.again(recipe, bundle, inputs | {"mask": EditMask.of(radiograph, keep)})
         with pytest.raises(ConfigurationError, match="is missing"):
             inpainting.again(recipe, bundle, {"image": radiograph})
+
+
+def test_a_feather_of_next_to_nothing_is_none() -> None:
+    assert np.array_equal(feathered(ellipse(), 1e-300, (0.2, 0.2)), ellipse().astype(np.float32))
