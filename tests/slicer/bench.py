@@ -113,3 +113,12 @@ def as_file(array: np.ndarray, matrix: np.ndarray | None = None) -> bytes:
     from DiNODiffusionLib.codec.geometry import Image
 
     return finish(nrrd.encode(Image(array, np.diag([-0.2, -0.2, 1, 1]) if matrix is None else matrix)))
+
+
+def stored_label(image: str, tag: str) -> object:
+    """Steps that fetch a label of the server's store."""
+    from DiNODiffusionLib.net.client import quoted
+    from DiNODiffusionLib.net.messages import Request
+
+    response = yield Request("GET", f"/datastore/label?label={quoted(image)}&tag={quoted(tag)}")
+    return response.body

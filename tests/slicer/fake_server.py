@@ -227,6 +227,12 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/health":
             self.answer({"status": "ok"})
             return
+        if path == "/auth/token":
+            given = dict(urllib.parse.parse_qsl(body.decode()))
+            right = given == {"username": "ann", "password": "secret"}
+            told = {"access_token": TOKEN, "token_type": "bearer"} if right else {"detail": "Wrong password"}
+            self.answer(told, 200 if right else 401)
+            return
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self.answer({"detail": "Wrong token"}, 401)
             return

@@ -22,6 +22,7 @@ from DiNODiffusionLib.net.messages import Part, Request, ResponseReader
 from DiNODiffusionLib.net.tasks import Progress, Task, run
 from DiNODiffusionLib.net.transport import Call, Transport
 
+from tests.slicer.bench import stored_label
 from tests.slicer.fake_server import TOKEN, FakeServer, Handler, finish, lungs_of
 
 GRID = np.diag([-0.2, -0.2, 1.0, 1.0])
@@ -154,7 +155,7 @@ def test_labels_worklist_and_skipping(server: FakeServer, transport: Transport) 
     run(client.skip("b", "lateral view"), transport)
     assert server.state.labels["a"]["final"] == label and server.state.skipped == {"b": "lateral view"}
     assert server.state.label_params[0]["label_info"] == [{"name": "right lung", "idx": 1}]
-    assert run(client.fetch_label("a", "final"), transport) == label
+    assert run(stored_label("a", "final"), transport) == label
     assert [entry["status"] for entry in run(client.worklist(), transport)] == ["labelled", "new"]
 
 

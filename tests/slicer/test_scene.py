@@ -308,7 +308,7 @@ def test_a_candidate_whose_file_is_missing_is_named(s: SimpleNamespace) -> None:
 
 
 def test_choices_survive_saving_and_reopening_the_scene(s: SimpleNamespace, tmp_path: Path) -> None:
-    node = s.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "DiNODiffusion")
+    node = s.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "choices")
     parameters = s.parameters.Parameters(node)
     volume = a_volume(s)
     parameters.set("concepts", {"effusion": 0.5})
@@ -322,7 +322,7 @@ def test_choices_survive_saving_and_reopening_the_scene(s: SimpleNamespace, tmp_
     s.slicer.mrmlScene.Clear(0)
     s.slicer.mrmlScene.SetURL(str(path))
     s.slicer.mrmlScene.Import()
-    again = s.parameters.Parameters(s.slicer.mrmlScene.GetFirstNodeByName("DiNODiffusion"))
+    again = s.parameters.Parameters(s.slicer.mrmlScene.GetFirstNodeByName("choices"))
     assert (again.get("concepts"), again.get("strength"), again.get("zones")) == (
         {"effusion": 0.5},
         0.35,

@@ -82,6 +82,13 @@ def test_the_token_file_of_a_server_on_this_machine(bench: Bench, server: FakeSe
     assert bench.desk.connected()
 
 
+def test_a_server_with_accounts_takes_name_and_password(bench: Bench, server: FakeServer) -> None:
+    bench.connect(server, token="ann:wrong")
+    assert not bench.desk.connected() and "does not accept" in bench.said
+    bench.connect(server, token="ann:secret")
+    assert bench.desk.connected()
+
+
 def test_the_last_ten_servers_are_kept(bench: Bench) -> None:
     from DiNODiffusionLib import preferences
 
@@ -241,6 +248,12 @@ def test_a_worklist_is_labelled_to_its_end(connected: Bench, server: FakeServer)
     for value, name in ((1, "right lung"), (2, "left lung")):
         assert np.array_equal(sent == value, first[name]), "voxel for voxel"
     connected.wait(lambda: image.ahead is not None)
+    assert image.ui.countLabel.text == "1 of 3 labelled."
+    labels = {node.GetName(): node.GetDisplayVisibility()
+              for node in connected.slicer.util.getNodesByClass("vtkMRMLSegmentationNode")}  # fmt: skip
+    assert labels == {"image0 labels": 0, "image1 labels": 1}, (
+        "only the labels of the image on the desk are seen"
+    )
     submit.ui.reasonBox.setCurrentText("lateral view")
     connected.click(submit.ui.skipButton)
     connected.wait()
@@ -356,7 +369,12 @@ def test_candidates_are_compared_and_kept(connected: Bench, server: FakeServer, 
         and (array[changed] == original[changed] + 102).all()
     )
     assert np.array_equal(connected.slicer.util.arrayFromVolume(volume), original)
-    assert "identical" in gallery.said.text or "Kept as" in gallery.said.text
+    assert "Kept as" in gallery.said.text
+    nodes = connected.slicer.mrmlScene.GetNumberOfNodes()
+    connected.click(gallery.undo_button)
+    assert connected.slicer.mrmlScene.GetNumberOfNodes() < nodes
+    for name in ("chest effusion:0.5 3", "chest effusion:0.5 3 labels", "chest effusion:0.5 3 recipe"):
+        assert connected.slicer.mrmlScene.GetFirstNodeByName(name) is None
 
 
 def test_swipe_and_difference_show_what_changed(connected: Bench) -> None:

@@ -80,15 +80,20 @@ class Logic:
         return str(self.transport.address) if self.transport is not None and self.info is not None else ""
 
     def connect(self, address: str, token: str, ca_file: str = "") -> Task:
-        """A task that ends with the server's `ServerInfo`; the caller starts it with `start`.
+        """`token` may be `name:password` for a server with accounts. A task that ends with the server's
+        `ServerInfo`; the caller starts it with `start`.
 
         Raises:
             ServerError: address or certificate file cannot be used.
         """
         parsed = Address.parse(address)
-        transport = Transport(parsed, token, tls_context(parsed, ca_file))
+        transport = Transport(parsed, "" if ":" in token else token, tls_context(parsed, ca_file))
 
         def steps() -> Steps:
+            user, colon, password = token.partition(":")
+            if colon:
+                # A stock server with accounts; our own tokens hold no colon.
+                transport.token = yield from client.login(user, password)
             info = yield from client.describe()
             self.disconnect()
             self.transport, self.info = transport, info

@@ -54,12 +54,18 @@ class UiLoader(QtUiTools.QUiLoader):
             if name not in CUSTOM:
                 raise LookupError(f"{file.fileName()} uses {name}, for which the tests have no double")
             self.registerCustomWidget(CUSTOM[name])
+        # Qt cannot make these connections here; the widgets that get the scene are remembered instead.
+        wired = [entry.findtext("receiver") for entry in tree.iter("connection")
+                 if entry.findtext("slot") == "setMRMLScene(vtkMRMLScene*)"]  # fmt: skip
+        for entry in tree.iter("connections"):
+            entry.clear()
         data = QtCore.QByteArray(ET.tostring(tree.getroot()))
         buffer = QtCore.QBuffer(data)
         buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
         widget = super().load(buffer, parent)
         if widget is None:
             raise ValueError(f"{file.fileName()}: {self.errorString()}")
+        widget.wired_to_scene = wired
         return widget
 
 

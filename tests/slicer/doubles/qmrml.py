@@ -11,17 +11,14 @@ from .pythonqt import custom
 
 
 class SceneMixin:
-    """`setMRMLScene` reaches every child, as the connection in Slicer's .ui files does."""
+    """`setMRMLScene` reaches the children that the .ui file connects, and no other."""
+
+    wired_to_scene: tuple[str, ...] | list[str] = ()
 
     def setMRMLScene(self, scene: object) -> None:
         self._scene = scene
-        for child in self.findChildren(QtWidgets.QWidget):
-            if (
-                child is not self
-                and hasattr(child, "setMRMLScene")
-                and getattr(child, "_scene", None) is not scene
-            ):
-                child.setMRMLScene(scene)
+        for name in self.wired_to_scene:
+            self.findChild(QtWidgets.QWidget, name).setMRMLScene(scene)
 
     def mrmlScene(self) -> object:
         return getattr(self, "_scene", None)

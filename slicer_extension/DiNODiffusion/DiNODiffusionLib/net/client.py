@@ -36,7 +36,6 @@ class ServerInfo:
     device: str = ""
     concepts: list[dict] = field(default_factory=list)
     embeddings: list[dict] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
 
     def has(self, model: str) -> bool:
         return model in self.models
@@ -109,14 +108,12 @@ def describe() -> Steps:
         if error.status not in (404, 405):
             raise
         own = False
-    labels = info.get("labels") or []
     described = ServerInfo(
         name=str(info.get("name", "MONAI Label server")),
         models={str(name): value for name, value in models.items() if isinstance(value, dict)},
         own=own,
         strategies=[str(name) for name in (info.get("strategies") or {})],
         device=str(info.get("device") or ""),
-        labels=[str(label) for label in (labels if isinstance(labels, (list, dict)) else [])],
     )
     if own:
         described.concepts = yield from _list("/concepts")
@@ -198,22 +195,8 @@ def save_label(image: str, content: bytes, filename: str, tag: str, names: dict[
     return image
 
 
-def fetch_label(image: str, tag: str) -> Steps:
-    """A label of the server's store, as a file's bytes."""
-    response = yield Request("GET", _query("/datastore/label", label=image, tag=tag), silence=60.0)
-    return response.body
-
-
 def skip(image: str, reason: str) -> Steps:
     return (yield from _post_json(_query("/datastore/skip", image=image), {"reason": reason}))
-
-
-def review(image: str, status: str, comment: str = "") -> Steps:
-    return (
-        yield from _post_json(
-            _query("/datastore/review", image=image), {"status": status, "comment": comment}
-        )
-    )
 
 
 def job(model: str, source: Source, params: dict, kind: str = "infer", files: Iterable[Part] = (),

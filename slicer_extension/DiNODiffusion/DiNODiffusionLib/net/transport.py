@@ -106,7 +106,8 @@ class Call:
         except OSError as error:
             self._broken(
                 Unreachable(
-                    f"The connection to {self.transport.address} broke ({error.strerror}): try again."
+                    f"The server at {self.transport.address} broke the connection ({error.strerror}):"
+                    " is it still running?"
                 )
             )
         return True

@@ -46,7 +46,12 @@ class Desk:
         """Makes this the image on the desk, with its segmentation if it has one."""
         if volume is not None and volume is self.volume:
             return
-        found = segmentation_of(volume)
+        found, before = segmentation_of(volume), self.segmentation
+        # Radiographs lie on each other in space: only the segments of the one on the desk are shown.
+        if before is not None:
+            before.SetDisplayVisibility(False)
+        if found is not None:
+            found.SetDisplayVisibility(True)
 
         def change() -> None:
             self.parameters.set_node("volume", volume)

@@ -10,7 +10,7 @@ import slicer
 
 from ..codec import png
 from ..scene import pictures, volumes
-from ..scene.generated import Candidate, keep
+from ..scene.generated import Candidate, keep, take_back
 from .panel import pixmap
 
 THUMBNAIL, LARGE = 84, 380
@@ -45,10 +45,14 @@ class Gallery:
         self.keep_button = qt.QPushButton("Keep as new volume, with mask and recipe")
         self.keep_button.setObjectName("keepButton")
         self.keep_button.clicked.connect(self.keep)
+        self.undo_button = qt.QPushButton("Take back what was kept")
+        self.undo_button.setObjectName("takeBackButton")
+        self.undo_button.clicked.connect(self.take_back)
+        self._kept_ids: list[str] = []
         layout = qt.QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(self._row)
-        for widget in (self.mode, self.swipe, self.picture, self.said, self.keep_button):
+        for widget in (self.mode, self.swipe, self.picture, self.said, self.keep_button, self.undo_button):
             layout.addWidget(widget)
         self.widget.hide()
 
@@ -69,6 +73,7 @@ class Gallery:
             button.clicked.connect(lambda *_, index=index: self.choose(index))
             self._row.addWidget(button, index // PER_ROW, index % PER_ROW)
             self.thumbnails.append(button)
+        self.undo_button.hide()
         self.widget.show()
         self.choose(0)
 
@@ -76,7 +81,7 @@ class Gallery:
         for button in self.thumbnails:
             self._row.removeWidget(button)
             button.deleteLater()
-        self.thumbnails, self.candidates = [], []
+        self.thumbnails, self.candidates, self._kept_ids = [], [], []
         self.widget.hide()
 
     def choose(self, index: int) -> None:
@@ -109,9 +114,8 @@ class Gallery:
         if shown is not None:
             picture = pixmap(png.encode(shown))
             side = max(picture.width(), picture.height())
-            if side < LARGE // 2:
-                # Small images are shown with their pixels, not smoothed.
-                picture = picture.scaledToWidth(picture.width() * (LARGE // side))
+            if side < LARGE:
+                picture = picture.scaledToWidth(picture.width() * LARGE // side)
             self.picture.setPixmap(picture)
             self.swipe.setVisible(self.mode.currentText == SWIPE)
 
@@ -124,5 +128,15 @@ class Gallery:
         candidate = self.candidates[self.current]
         made = keep(candidate, volume, f"{self.title} {candidate.title}".strip())
         self.said.setText(f"Kept as {made.GetName()}; the original was not changed.")
+        self._kept_ids.append(made.GetID())
+        self.undo_button.show()
         self._on_kept(made)
         return made
+
+    def take_back(self, *_: object) -> None:
+        """Undoes the last Keep."""
+        made = slicer.mrmlScene.GetNodeByID(self._kept_ids.pop())
+        if made is not None:
+            self.said.setText(f"{made.GetName()} was taken back.")
+            take_back(made)
+        self.undo_button.setVisible(bool(self._kept_ids))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import slicer
-
 from ..logic import Arrived
-from ..scene import volumes
+from ..net import client
 from .panel import Panel
 
 
@@ -48,8 +46,22 @@ class ImagePanel(Panel):
         self.desk.choose_volume(volume)
         self.show_parameters()
         self.on_arrived(volume, arrived)
+        self.count()
         self.prepare()
         return f"{arrived.image} is open" + (", with its first labels." if arrived.result else ".")
+
+    def count(self) -> None:
+        """Shows how far the worklist is; a server that has none shows nothing."""
+        logic = self.desk.logic
+        if logic.info is not None and logic.info.own:
+            logic.start(client.worklist(), self.counted, lambda error: self.ui.countLabel.setText(""))
+
+    def counted(self, entries: list[dict]) -> None:
+        states = [entry.get("status") for entry in entries]
+        done = sum(state in ("labelled", "reviewed") for state in states)
+        skipped = states.count("skipped")
+        words = f"{done} of {len(states)} labelled" + (f", {skipped} skipped" if skipped else "")
+        self.ui.countLabel.setText(words + ".")
 
     def prepare(self) -> None:
         """Fetches and labels the next image while this one is edited; failing at it disturbs nobody."""
@@ -97,6 +109,3 @@ class ImagePanel(Panel):
             self.ui.aheadLabel.setText("Preparing the next image …")
         else:
             self.ui.aheadLabel.setText("")
-
-    def image_name(self, volume: slicer.vtkMRMLVolumeNode) -> str:
-        return volumes.server_image(volume, self.desk.logic.server)

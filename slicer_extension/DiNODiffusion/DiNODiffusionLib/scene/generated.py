@@ -16,6 +16,7 @@ from .segments import add_label, segmentation_for
 from .volumes import add_volume, matrix_of, onto, read_image
 
 RECIPE_ATTRIBUTE = "DiNODiffusion.recipe"
+MASK_ROLE = "DiNODiffusion.mask"
 SYNTHETIC_ATTRIBUTE = "DiNODiffusion.synthetic"
 EDITED = Label("edited area", 1, ("SCT", "49755003", "Morphologically abnormal structure"))
 
@@ -89,8 +90,19 @@ def keep(
     if candidate.mask is not None:
         segmentation = segmentation_for(made)
         add_label(segmentation, made, candidate.mask, EDITED)
-        made.SetNodeReferenceID("DiNODiffusion.mask", segmentation.GetID())
+        # It would lie over the original; it is shown when the new volume is chosen.
+        segmentation.SetDisplayVisibility(False)
+        made.SetNodeReferenceID(MASK_ROLE, segmentation.GetID())
     return made
+
+
+def take_back(made: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Removes a kept candidate with its mask and recipe."""
+    for role in (MASK_ROLE, RECIPE_ATTRIBUTE):
+        node = made.GetNodeReference(role)
+        if node is not None:
+            slicer.mrmlScene.RemoveNode(node)
+    slicer.mrmlScene.RemoveNode(made)
 
 
 def _copy_window(source: slicer.vtkMRMLVolumeNode, made: slicer.vtkMRMLVolumeNode) -> None:
