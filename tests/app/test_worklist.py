@@ -49,6 +49,12 @@ def test_a_client_gets_another_image_meanwhile_and_its_own_again_at_the_end(app:
     assert following(app, client="you") == "film2"
 
 
+@pytest.mark.parametrize("name", ["", "127.0.0.1", "fe80::1", "user-xyz"])
+def test_a_name_that_several_clients_share_gets_no_image_twice(app: DinoDiffusionApp, name: str) -> None:
+    given = [following(app, client=name) for _ in range(len(IMAGES) + 2)]
+    assert given == [*IMAGES, None, None]
+
+
 def test_a_lease_expires(app: DinoDiffusionApp) -> None:
     assert following(app, client="me") == "film0"
     assert entry(app, "film0")["leased_by"] == "me"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
@@ -15,6 +17,9 @@ from monailabel_app.lib.scores import Score, Scores
 from monailabel_app.lib.worklist import Entry, Worklist, free
 
 CLIENT = text("client_id", "the name of the client that asks")
+
+STOCK_NAME = "user-xyz"
+"""What the stock client calls everybody who has not chosen a name."""
 
 SECONDS = 2.0
 """For scores that are missing: a client waits for the answer. What is not scored by then comes later."""
@@ -27,7 +32,8 @@ class Ranking(Strategy):
     """`request`: `client_id`, for whom the image is reserved; without one for nobody, till it expires.
 
     A client that asks again gets another image: it may fetch one while it works on the first. When no image
-    is free it gets the one again that it has had longest, so that a client that was started anew can go on.
+    is free a client with a name of its own gets the one again that it has had longest, so that it can go on
+    when it was started anew.
     """
 
     def __init__(self, worklist: Worklist, scores: Scores, description: str) -> None:
@@ -42,12 +48,24 @@ class Ranking(Strategy):
             if self.worklist.lease(image, client or uuid.uuid4().hex):
                 return {"id": image, "weight": weight}
         todo = {entry.image for entry in entries if entry.open}
-        own = [image for image in self.worklist.leased_by(client) if image in todo] if client else []
+        own = (
+            [image for image in self.worklist.leased_by(client) if image in todo] if own_name(client) else []
+        )
         return {"id": own[0], "weight": 0.0} if own else None
 
     @abstractmethod
     def ranked(self, entries: list[Entry]) -> Ranked:
         """The free images among the entries of the worklist."""
+
+
+def own_name(client: str) -> bool:
+    """Whether it is one client's: several may share an address, or have kept the stock client's name."""
+    if client in ("", STOCK_NAME):
+        return False
+    with suppress(ValueError):
+        ip_address(client)
+        return False
+    return True
 
 
 def free_and_taken(entries: list[Entry]) -> tuple[list[str], list[str]]:
