@@ -118,7 +118,8 @@ class Measurement:
             yield torch.cat([cut(view, whole(view.shape[-1]), self.bundle.size) for view in part])
             advance(len(part))
 
-    def _features(self, net: FeatureExtractor, pictures: torch.Tensor) -> np.ndarray:
+    def features(self, net: FeatureExtractor, pictures: torch.Tensor) -> np.ndarray:
+        """`(N, D)` of model views `(N, 1, S, S)`."""
         with self.progress(f"Features of {net.name}", len(pictures)) as advance:
             return extract(net, _advancing(pictures.split(BATCH), advance))
 
@@ -179,7 +180,7 @@ class Measurement:
             raise EvaluationError(f"{self.samples} samples are too few; take at least {MIN_IMAGES}.")
         nets, missing = self.nets
         measured = [
-            evaluate_generation(self._features(net, self.real), self._features(net, self.synthetic), net.name)
+            evaluate_generation(self.features(net, self.real), self.features(net, self.synthetic), net.name)
             for net in nets
         ]
         return {"nets": measured, "missing_nets": missing, "settings": self._sampling()}
@@ -203,8 +204,8 @@ class Measurement:
             "nets": [
                 {"net": net.name}
                 | _likeness(
-                    self._features(net, torch.cat(variants)),
-                    self._features(net, torch.cat(sources)),
+                    self.features(net, torch.cat(variants)),
+                    self.features(net, torch.cat(sources)),
                     strangers,
                 )
                 for net in self.nets[0]
@@ -217,9 +218,9 @@ class Measurement:
         if self.latents is None:
             raise EvaluationError("Memorisation needs the training tokens; name the run's latents.")
         encoder = self.nets[0][0]
-        held_out = self._features(encoder, self.real)
+        held_out = self.features(encoder, self.real)
         found = evaluate_memorisation(
-            self._features(encoder, self.synthetic),
+            self.features(encoder, self.synthetic),
             held_out,
             whole_view_tokens(self.latents).cls.double().numpy(),
             percentile=max(1.0, 100 / len(held_out)),
