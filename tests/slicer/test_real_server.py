@@ -187,7 +187,7 @@ def test_the_whole_way(real: SimpleNamespace, bench: Bench, pictures: Path) -> N
             assert np.array_equal(stored == value, segments_before[label]), label
     assert sum(len(layer.names) for layer in layers) == len(segments_before)
     bench.shoot(pictures / "6-submitted.png")
-    assert {"right lung", "left lung"} <= set(bench.masks()), "the DICOM image came with its labels too"
+    assert {"right lung", "left lung"} <= set(bench.masks()), f"{desk.volume.GetName()}: {bench.said}"
 
 
 def test_cancelling_a_generation_frees_the_server(real: SimpleNamespace, bench: Bench) -> None:
@@ -223,7 +223,7 @@ def test_a_killed_server_ends_in_a_sentence_and_labels_stay_here(real: SimpleNam
     bench.click(bench.widget.prelabel.ui.prelabelButton)
     real.process.kill()
     bench.wait(seconds=WORK_SECONDS)
-    assert "server" in bench.said.lower() and bench.said.endswith(".")
+    assert "server" in bench.said.lower() and bench.said.endswith((".", "?"))
     assert bench.desk.segmentation is None
     bench.draw("heart", sample(3) > 128)
     bench.click(bench.widget.submit.ui.submitButton)

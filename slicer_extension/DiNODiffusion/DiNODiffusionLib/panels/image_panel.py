@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ..logic import Arrived
 from ..net import client
+from ..net.tasks import Pause, Progress, Steps
 from .panel import Panel
+
+WAIT_SECONDS = 0.05
 
 
 class ImagePanel(Panel):
@@ -28,16 +31,23 @@ class ImagePanel(Panel):
             self.desk.parameters.set("strategy", text)
 
     def next(self, *_: object) -> None:
-        """The image that was prepared, else the next one from the server."""
-        ready, self.ahead = self.ahead, None
-        if ready is not None:
+        """The image that was prepared, or is being, else the next one from the server."""
+        if self.ahead is not None:
+            ready, self.ahead = self.ahead, None
             self.desk.busy.say(self.open(ready))
             self.desk.refresh()
             return
-        if self.preparing is not None and not self.preparing.reported:
-            self.preparing.cancel()
-        steps = self.desk.logic.next_image(self.ui.strategyBox.currentText, "", False, [])
-        self.desk.busy.start(self.desk.logic.start, steps, "Asking for the next image", self.open)
+        self.desk.busy.start(self.desk.logic.start, self.arriving(), "Asking for the next image", self.open)
+
+    def arriving(self) -> Steps:
+        """Waits for what is being prepared: the server has given that image to us already."""
+        while self.preparing is not None and not self.preparing.reported:
+            yield Progress(None, "Preparing the next image")
+            yield Pause(WAIT_SECONDS)
+        ready, self.ahead = self.ahead, None
+        if ready is None:
+            ready = yield from self.desk.logic.next_image(self.ui.strategyBox.currentText, "", False, [])
+        return ready
 
     def open(self, arrived: Arrived | None) -> str:
         if arrived is None:
