@@ -92,12 +92,16 @@ def make_server(settings: ServerSettings) -> Server:
 def _lifespan(server: Server, instance: MONAILabelApp | None):  # type: ignore[no-untyped-def]
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        clear_leftovers(server.settings)
-        app = instance or load_instance(server.settings)
-        app.server_mode(True)
-        app.on_init_complete()
+        try:
+            clear_leftovers(server.settings)
+            app = instance or load_instance(server.settings)
+            app.server_mode(True)
+            app.on_init_complete()
+            server.jobs.start()
+        except Exception as error:
+            logger.error("not started", exc_info=error)
+            raise
         server.loaded = app
-        server.jobs.start()
         logger.info("started")
         yield
         server.loaded = None

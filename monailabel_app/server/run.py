@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from filelock import FileLock, Timeout
 from monailabel.interfaces.app import MONAILabelApp
-from transformers.utils.logging import disable_progress_bar
 
+from dino_diffusion.cli.console import hush_libraries
 from dino_diffusion.errors import ConfigurationError
 from monailabel_app.server.app import create_app, load_instance
 from monailabel_app.server.log import open_log
@@ -40,17 +42,21 @@ def run(
 ) -> None:
     """Until Ctrl-C or SIGTERM. Raises DinoDiffusionError where it cannot start."""
     listening = open_socket(listen.host, listen.port)
-    settings.state.mkdir(parents=True, exist_ok=True)
-    # Jobs and sessions hold radiographs.
-    settings.state.chmod(0o700)
-    open_log(settings.log)
-    disable_progress_bar()
-    # MONAI Label takes an image's id for a path where one of that name exists: nothing does here.
-    empty = settings.state / "empty"
-    empty.mkdir(parents=True, exist_ok=True)
-    os.chdir(empty)
-    # Loaded before the event loop starts, so that what is wrong is said in a sentence.
-    instance = load(settings)
+    check_certificate(listen)
+    with held(settings.state):
+        open_log(settings.log)
+        hush_libraries()
+        # MONAI Label takes an image's id for a path where one of that name exists: nothing does here.
+        empty = settings.state / "empty"
+        empty.mkdir(exist_ok=True)
+        os.chdir(empty)
+        # Loaded before the event loop starts, so that what is wrong is said in a sentence.
+        _serve(settings, listen, listening, load(settings))
+
+
+def _serve(
+    settings: ServerSettings, listen: Listen, listening: socket.socket, instance: MONAILabelApp
+) -> None:
     config = uvicorn.Config(
         create_app(settings, instance),
         log_config=None,
@@ -69,6 +75,40 @@ def run(
         server.run(sockets=[listening])
     if server.failed:
         raise ConfigurationError(f"The server could not start; {settings.log} says why.")
+
+
+@contextmanager
+def held(state: Path) -> Iterator[None]:
+    """The state folder, made where it is missing, for one server. Raises ConfigurationError."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        # Jobs and sessions hold radiographs.
+        state.chmod(0o700)
+        lock = FileLock(state / "lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigurationError(
+            f"{state}: another server uses this folder; choose another --state."
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"{state}: cannot be written ({error.strerror}); choose another --state."
+        ) from error
+    with lock:
+        yield
+
+
+def check_certificate(listen: Listen) -> None:
+    """Raises ConfigurationError for files that are no certificate with its key."""
+    if listen.certificate is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(listen.certificate, listen.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"{listen.certificate} and {listen.key} are no certificate and its key in PEM "
+            f"({error.strerror or error})."
+        ) from error
 
 
 class Announced(uvicorn.Server):

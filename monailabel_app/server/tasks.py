@@ -79,7 +79,11 @@ def _image(app: MONAILabelApp, subject: Subject, folder: Path) -> str:
         if session is None:
             raise HTTPException(404, "There is no such session (any more); make one with PUT /session/.")
         return str(session.image)
-    return known_image(app.datastore(), str(subject.image))
+    image = known_image(app.datastore(), str(subject.image))
+    # An archive's image is fetched here, while the model works for others.
+    if not Path(app.datastore().get_image_uri(image) or "/nowhere").exists():
+        raise HTTPException(404, "The image's file is gone.")
+    return image
 
 
 def label_path(app: MONAILabelApp, image: str, tag: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from dino_diffusion.cli.app import app
@@ -52,6 +53,26 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         studies = make_studies(tmp_path / "studies")
         said = refused("--port", port, "--state", str(tmp_path / "state"), "--studies", str(studies))
     assert "--port" in said and port in said
+
+
+def test_a_state_folder_is_one_servers(tmp_path: Path) -> None:
+    studies = make_studies(tmp_path / "studies")
+    with FileLock(tmp_path / "lock"):
+        said = refused("--port", "0", "--state", str(tmp_path), "--studies", str(studies))
+    assert "another server" in said and "--state" in said
+
+
+def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("no certificate")
+    given = (
+        "--tls-certificate",
+        str(tmp_path / "x.pem"),
+        "--tls-key",
+        str(tmp_path / "x.pem"),
+        "--port",
+        "0",
+    )
+    assert "PEM" in refused(*given, "--state", str(tmp_path / "state"), "--studies", str(tmp_path))
 
 
 def test_without_the_optional_part_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
