@@ -96,15 +96,58 @@ class Bench:
         self.desk.editor.setCurrentSegmentID(key)
         return key
 
-    def shoot(self, path: Path, part: QtWidgets.QWidget | None = None) -> np.ndarray:
+    def shoot(self, path: Path, part: QtWidgets.QWidget | None = None, crop: bool = False) -> np.ndarray:
         """Saves panel and slice view as one picture; gives the view's part."""
         from tests.slicer.doubles.views import picture_of, save_beside
 
         if self.desk.volume is not None:
             self.view.show(self.desk.volume)
         shown = self.view.picture()
-        save_beside(picture_of(part or self.widget.parent), shown, path)
+        save_beside(picture_of(part or self.widget.parent), shown, path, crop)
         return shown
+
+
+class EffectBench(Bench):
+    """The editor of the module with one effect active, connected to the server."""
+
+    def __init__(self, server: FakeServer, module: str, array: np.ndarray, token: str = TOKEN) -> None:
+        super().__init__()
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+        self.connect(server, token)
+        self.volume = self.load(array)
+        self.segmentation = self.desk.ensure_segmentation()
+        effects.qSlicerSegmentEditorScriptedEffect.logic = self.desk.editor.logic
+        self.cpp = effects.qSlicerSegmentEditorScriptedEffect()
+        self.cpp.setPythonSource(str(EXTENSION / module / f"{module}Lib" / "SegmentEditorEffect.py"))
+        self.effect = self.cpp.self()
+        self.desk.editor.effects[self.cpp.name] = self.cpp
+
+    def activate(self) -> None:
+        self.desk.editor.setActiveEffectByName(self.cpp.name)
+
+    def wait_effect(self, seconds: float = 20.0) -> None:
+        self.wait(lambda: not self.effect.busy.running, seconds)
+
+    @property
+    def node(self) -> object:
+        return self.desk.editor.mrmlSegmentEditorNode()
+
+    def shoot_effect(self, path: Path) -> None:
+        from tests.slicer.doubles.views import picture_of, save_beside
+
+        self.view.show(self.volume)
+        save_beside(picture_of(self.cpp.optionsFrame(), 380), self.view.picture(), path)
+
+    def pointer(self, event: str, row: int, column: int, shift: bool = False) -> bool:
+        """The pointer at a pixel of the image, as the slice view's interactor reports it."""
+        import vtk
+
+        self.view.show(self.volume)
+        interactor = self.view.interactor()
+        interactor.SetEventPosition(*self.view.place_of(self.volume, row, column))
+        interactor.SetShiftKey(int(shift))
+        return self.effect.processInteractionEvents(interactor, getattr(vtk.vtkCommand, event), self.view)
 
 
 def as_file(array: np.ndarray, matrix: np.ndarray | None = None) -> bytes:

@@ -10,57 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.slicer.bench import Bench
-from tests.slicer.conftest import EXTENSION
-from tests.slicer.doubles.views import picture_of, save_beside
+from tests.slicer.bench import EffectBench
 from tests.slicer.drawn import chest
 from tests.slicer.fake_server import FakeServer, lungs_of
 
 
-class EffectBench(Bench):
-    """The editor of the module with one effect active, connected to the server."""
-
-    def __init__(self, server: FakeServer, module: str) -> None:
-        super().__init__()
-        import qSlicerSegmentationsEditorEffectsPythonQt as effects
-
-        self.connect(server)
-        self.volume = self.load(chest())
-        self.segmentation = self.desk.ensure_segmentation()
-        effects.qSlicerSegmentEditorScriptedEffect.logic = self.desk.editor.logic
-        self.cpp = effects.qSlicerSegmentEditorScriptedEffect()
-        self.cpp.setPythonSource(str(EXTENSION / module / f"{module}Lib" / "SegmentEditorEffect.py"))
-        self.effect = self.cpp.self()
-        self.desk.editor.effects[self.cpp.name] = self.cpp
-
-    def activate(self) -> None:
-        self.desk.editor.setActiveEffectByName(self.cpp.name)
-
-    def wait_effect(self, seconds: float = 20.0) -> None:
-        self.wait(lambda: not self.effect.busy.running, seconds)
-
-    @property
-    def node(self) -> object:
-        return self.desk.editor.mrmlSegmentEditorNode()
-
-    def shoot_effect(self, path: Path) -> None:
-        self.view.show(self.volume)
-        save_beside(picture_of(self.cpp.optionsFrame(), 380), self.view.picture(), path)
-
-    def pointer(self, event: str, row: int, column: int, shift: bool = False) -> bool:
-        """The pointer at a pixel of the image, as the slice view's interactor reports it."""
-        import vtk
-
-        self.view.show(self.volume)
-        interactor = self.view.interactor()
-        interactor.SetEventPosition(*self.view.place_of(self.volume, row, column))
-        interactor.SetShiftKey(int(shift))
-        return self.effect.processInteractionEvents(interactor, getattr(vtk.vtkCommand, event), self.view)
-
-
 @pytest.fixture
 def lobes(server: FakeServer) -> Iterator[EffectBench]:
-    made = EffectBench(server, "SegmentEditorLungLobes")
+    made = EffectBench(server, "SegmentEditorLungLobes", chest())
     made.activate()
     yield made
     made.desk.editor.setActiveEffectByName("")
@@ -69,7 +26,7 @@ def lobes(server: FakeServer) -> Iterator[EffectBench]:
 
 @pytest.fixture
 def inpaint(server: FakeServer) -> Iterator[EffectBench]:
-    made = EffectBench(server, "SegmentEditorDiffusionInpaint")
+    made = EffectBench(server, "SegmentEditorDiffusionInpaint", chest())
     made.draw("lesion", box())
     made.activate()
     yield made

@@ -23,7 +23,7 @@ import pytest
 from DiNODiffusionLib.net import client
 from DiNODiffusionLib.net.tasks import run
 
-from tests.slicer.bench import Bench, stored_label
+from tests.slicer.bench import Bench, EffectBench, stored_label
 from tests.slicer.conftest import REPOSITORY
 from tests.slicer.drawn import SAMPLES
 
@@ -105,7 +105,7 @@ def test_the_whole_way(real: SimpleNamespace, bench: Bench, pictures: Path) -> N
     assert {"right lung", "left lung"} <= set(made), bench.said
     columns = {name: np.nonzero(made[name])[2].mean() for name in ("right lung", "left lung")}
     assert columns["right lung"] < columns["left lung"], "the patient's right is on the left of the picture"
-    bench.shoot(pictures / "2-prelabelled.png")
+    bench.shoot(pictures / "2-prelabelled.png", crop=True)
 
     # A correction, and a structure of one's own, learnt from this example.
     right = next(key for key in segments.segment_ids(desk.segmentation)
@@ -211,6 +211,33 @@ def test_cancelling_a_generation_frees_the_server(real: SimpleNamespace, bench: 
         assert time.monotonic() < until
         bench.double.app.processEvents()
     assert "cancelled" in jobs()
+
+
+def test_the_lung_lobes_effect(real: SimpleNamespace, pictures: Path) -> None:
+    """Zones by one click and a region by the pointer, on an image that was opened here."""
+    from tests.slicer.drawn import sample
+
+    made = EffectBench(real, "SegmentEditorLungLobes", sample(1), real.token)
+    try:
+        made.activate()
+        made.effect.what.setCurrentText("Zones")
+        made.click(made.effect.label_button)
+        made.wait_effect(WORK_SECONDS)
+        zones = made.masks()
+        assert {"right upper zone", "left lower zone"} <= set(zones), made.effect.busy.status.text
+        made.shoot_effect(pictures / "7-zones.png")
+        made.click(made.effect.regions_button)
+        made.wait_effect(WORK_SECONDS)
+        row, column = np.argwhere(zones["right middle zone"][0])[0]
+        under = made.effect.regions == made.effect.regions[0, row, column]
+        made.draw("mine", np.zeros_like(under))
+        made.pointer("MouseMoveEvent", int(row), int(column))
+        made.pointer("LeftButtonPressEvent", int(row), int(column))
+        assert under.any() and np.array_equal(made.masks()["mine"], under)
+        assert all(np.array_equal(made.masks()[name], zones[name]) for name in zones), "no other was touched"
+    finally:
+        made.desk.editor.setActiveEffectByName("")
+        made.close()
 
 
 def test_a_killed_server_ends_in_a_sentence_and_labels_stay_here(real: SimpleNamespace, bench: Bench) -> None:

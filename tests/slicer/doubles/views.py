@@ -13,6 +13,7 @@ from trame_slicer.views import DirectViewFactory, ViewLayoutDefinition, ViewProp
 from vtk.util.numpy_support import vtk_to_numpy
 
 SIDE = 640
+QWIDGETSIZE_MAX = (1 << 24) - 1
 
 
 class SliceView:
@@ -80,12 +81,16 @@ def picture_of(widget: QtWidgets.QWidget, width: int = 420) -> QtGui.QImage:
     widget.resize(width, widget.sizeHint().height())
     QtWidgets.QApplication.processEvents()
     grabbed = widget.grab().toImage()
+    widget.setMinimumWidth(0)
+    widget.setMaximumWidth(QWIDGETSIZE_MAX)
     return grabbed
 
 
-def save_beside(panel: QtGui.QImage, view: np.ndarray, path: Path) -> None:
-    """Panel left, slice view right, in one PNG file."""
+def save_beside(panel: QtGui.QImage, view: np.ndarray, path: Path, crop: bool = False) -> None:
+    """Panel left, slice view right, in one PNG file; `crop` cuts the panel where the view ends."""
     rows, columns, _ = view.shape
+    if crop:
+        panel = panel.copy(0, 0, panel.width(), min(rows, panel.height()))
     right = QtGui.QImage(
         np.ascontiguousarray(view).data, columns, rows, 3 * columns, QtGui.QImage.Format.Format_RGB888
     )
