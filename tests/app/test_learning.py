@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,8 @@ def test_a_damaged_index_harms_no_other(app: DinoDiffusionApp, tmp_path: Path) -
     assert "segment_heart" not in app.info()["models"]
     with pytest.raises(EmbeddingError, match="cannot be read as a segment embedding"):
         app.embeddings.open("heart")
+    shutil.rmtree(app.embeddings.folder / "heart")
+    assert "segment_heart" not in app.info()["models"] and app.embeddings.entries() == []
 
 
 @pytest.mark.parametrize(

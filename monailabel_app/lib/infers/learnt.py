@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation.learnt import segment_with
-from monailabel_app.lib.embeddings import Embeddings, Learnt
+from monailabel_app.lib.embeddings import Embeddings, Learnt, slug_of
 from monailabel_app.lib.engine import Engine
 from monailabel_app.lib.infers.task import SEGMENTATION, Request, Settings, Task
 from monailabel_app.lib.results import described, write_labels
@@ -22,8 +22,9 @@ class LearntSegmentTask(Task):
         self.embeddings, self.name = embeddings, learnt.name
 
     def is_valid(self) -> bool:
-        """Not where it was learnt for another model."""
-        return self.embeddings.fits(self.embeddings.get(self.name))
+        """Not where it was learnt for another model, or where somebody removed it."""
+        known = self.embeddings.all().get(slug_of(self.name))
+        return known is not None and self.embeddings.fits(known)
 
     def run(self, radiograph: Radiograph, settings: Settings, request: Request) -> tuple[Path, Settings]:
         """See Task."""

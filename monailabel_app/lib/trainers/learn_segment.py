@@ -67,7 +67,11 @@ class LearnSegment(TrainTask):
         def read_one(one: StoredLabel) -> Example | None:
             return example(one, label, learnt.value, Path(datastore.get_image_uri(one.image)))
 
-        lessons, checks = divide(learnt, labels, read_one)
+        def read_next(one: StoredLabel) -> Example | None:
+            report(0.0, "Reading the labels")
+            return read_one(one)
+
+        lessons, checks = divide(learnt, labels, read_next)
         if not lessons:
             raise RequestError(_nothing(label, labels))
         embedding = self._learn(learnt, lessons, settings["seed"])
