@@ -34,7 +34,7 @@ def ends(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 @pytest.fixture(autouse=True)
 def simple_lungs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def halves(bundle: ModelBundle, pixels: np.ndarray) -> np.ndarray:
+    def halves(bundle: ModelBundle, pixels: np.ndarray, callback: object) -> np.ndarray:
         labels = np.ones(pixels.shape, np.uint8)
         labels[:, pixels.shape[1] // 2 :] = 2
         return labels
