@@ -13,7 +13,7 @@ CATEGORY = "SCT^123037004^Anatomical Structure"
 SIDES = {"right": ("SCT", "24028007", "Right"), "left": ("SCT", "7771000", "Left")}
 LUNG = ("SCT", "39607008", "Lung")
 STRUCTURE = ("SCT", "123037004", "Anatomical Structure")
-FAR_ENOUGH = 0.25
+FAR_ENOUGH = 0.15
 """Distance of two colours in RGB, each in [0, 1], below which they look alike on a radiograph."""
 
 
