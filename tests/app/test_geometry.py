@@ -16,7 +16,7 @@ from dino_diffusion.files.read_labels import read_labels
 from dino_diffusion.radiograph import Radiograph
 from monailabel_app.lib.errors import RequestError
 from monailabel_app.main import DinoDiffusionApp
-from tests.app.conftest import MakeApp, ellipse, write_mask
+from tests.app.conftest import Heard, MakeApp, ellipse, listening, write_mask
 from tests.core.radiograph.phantom import chest, dicom
 from tests.tiny import smooth_picture
 
@@ -169,3 +169,15 @@ def test_a_folder_with_one_image_is_that_image(app: DinoDiffusionApp, tmp_path: 
 def test_an_unknown_format_is_refused(app: DinoDiffusionApp, ending: Any) -> None:
     with pytest.raises(RequestError, match="result_extension"):
         app.infer({"model": "lungs", "image": "film0", "result_extension": ending})
+
+
+def test_a_slicer_job_on_dicom_gets_image_and_mask_as_nrrd(
+    app: DinoDiffusionApp, formats: dict[str, Path], tmp_path: Path, job_folder: Path
+) -> None:
+    mask = write_mask(tmp_path / "mask.png", ellipse(SHAPE))
+    asked = {"model": "inpaint", "image": str(formats["shot"]), "label": str(mask), "steps": 2}
+    with listening(Heard(), job_folder):
+        (candidate,) = app.infer({**asked, "result_extension": ".nrrd"})["params"]["candidates"]
+    assert geometry(job_folder / candidate["image"]) == geometry(job_folder / candidate["mask_id"])
+    painted = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(job_folder / candidate["mask_id"])))
+    assert np.array_equal(painted[0] > 0, ellipse(SHAPE))
