@@ -41,10 +41,10 @@ def make_label(path: Path, size: int = 24, value: int = 1) -> Path:
 class Here(TestClient):
     """The server in this process. Sends the token with every request."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, instance: Any = None) -> None:
         configure_monailabel(settings)
         self.settings = settings
-        self.instance = StandIn(str(settings.app), settings.studies, dict(settings.conf))
+        self.instance = instance or StandIn(str(settings.app), settings.studies, dict(settings.conf))
         super().__init__(
             create_app(settings, self.instance),
             base_url="http://127.0.0.1:8000",
