@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from diffusers.utils.logging import disable_progress_bar
 from filelock import FileLock, Timeout
 from monailabel.interfaces.app import MONAILabelApp
 
@@ -46,6 +47,7 @@ def run(
     with held(settings.state):
         open_log(settings.log)
         hush_libraries()
+        disable_progress_bar()
         # MONAI Label takes an image's id for a path where one of that name exists: nothing does here.
         empty = settings.state / "empty"
         empty.mkdir(exist_ok=True)
