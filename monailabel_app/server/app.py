@@ -6,6 +6,7 @@ datastore and sessions classes are, behind routes of the same contract.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ from monailabel_app.server.jobs.store import JobStore
 from monailabel_app.server.log import RequestLog
 from monailabel_app.server.metrics import Metrics
 from monailabel_app.server.routes import access, datastore, infer, info, jobs, session, tasks, worklist
+from monailabel_app.server.sessions import keep_clean, remove_expired
 from monailabel_app.server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -93,17 +95,21 @@ def _lifespan(server: Server, instance: MONAILabelApp | None):  # type: ignore[n
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            clear_leftovers(server.settings)
+            # Of requests that a killed server did not end.
+            shutil.rmtree(server.settings.state / "requests", ignore_errors=True)
             app = instance or load_instance(server.settings)
             app.server_mode(True)
-            app.on_init_complete()
+            sessions = app.sessions()
+            remove_expired(sessions, unfinished=0.0)
             server.jobs.start()
         except Exception as error:
             logger.error("not started", exc_info=error)
             raise
         server.loaded = app
+        cleaning = asyncio.create_task(keep_clean(sessions))
         logger.info("started")
         yield
+        cleaning.cancel()
         server.loaded = None
         server.jobs.stop()
         server.jobs.store.close()
@@ -132,12 +138,3 @@ def configure_monailabel(settings: ServerSettings) -> None:
     monailabel_settings.MONAI_LABEL_SESSION_PATH = str(settings.sessions)
     # Otherwise every submitted label starts a process that loads the model again.
     monailabel_settings.MONAI_LABEL_AUTO_UPDATE_SCORING = False
-
-
-def clear_leftovers(settings: ServerSettings) -> None:
-    """What a killed server left half done: requests, and sessions without a record, which break the start."""
-    shutil.rmtree(settings.state / "requests", ignore_errors=True)
-    if settings.sessions.is_dir():
-        for folder in settings.sessions.iterdir():
-            if not (folder / "meta.info").is_file() or not (folder / "meta.info").stat().st_size:
-                shutil.rmtree(folder, ignore_errors=True)

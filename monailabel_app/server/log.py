@@ -72,8 +72,6 @@ def open_log(path: Path) -> None:
     for name in SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
         logging.getLogger(name).propagate = False
-    # It sets its level itself whenever it starts.
-    logging.getLogger("timeloop").disabled = True
 
 
 class RequestLog:

@@ -201,8 +201,10 @@ class Jobs:
             with self._lock:
                 self._active.pop(job.id, None)
             job.changed()
-            self._on_end(job)
-            _settle(job.finished)
+            try:
+                self._on_end(job)
+            finally:
+                _settle(job.finished)
 
 
 def _settle(future: Future[None]) -> None:
