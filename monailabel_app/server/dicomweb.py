@@ -76,7 +76,8 @@ class DicomwebDatastore(DurableDatastore):
         self._client, self._store_synthetic = client, store_synthetic
         self._places: dict[str, Place] = {}
         self._listed = 0.0
-        self._listing, self._fetching, self._sending = (threading.RLock() for _ in range(3))
+        self._listing = threading.Lock()
+        self._fetching, self._sending = threading.RLock(), threading.RLock()
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(folder)
 
@@ -84,17 +85,28 @@ class DicomwebDatastore(DurableDatastore):
         return str(self._client.base_url)
 
     def list_images(self) -> list[str]:
-        """Raises ArchiveError where the archive has never answered; later its last answer holds."""
+        """Raises ArchiveError where the archive has never answered; later its last answer holds.
+
+        A listing that has grown old is still given while a new one is asked for.
+        """
+        if not self._listed:
+            self._list_anew()
+        elif time.monotonic() - self._listed > LISTING_SECONDS and self._listing.acquire(blocking=False):
+            self._listing.release()
+            threading.Thread(target=self._list_anew, daemon=True).start()
+        return list(self._places)
+
+    def _list_anew(self) -> None:
         with self._listing:
-            if not self._listed or time.monotonic() - self._listed > LISTING_SECONDS:
-                try:
-                    self._places = self._ask()
-                except ArchiveError:
-                    if not self._places:
-                        raise
-                    logger.warning("the archive does not answer; its last listing is used")
-                self._listed = time.monotonic()
-            return list(self._places)
+            if self._listed and time.monotonic() - self._listed <= LISTING_SECONDS:
+                return
+            try:
+                self._places = self._ask()
+            except ArchiveError:
+                if not self._places:
+                    raise
+                logger.warning("the archive does not answer; its last listing is used")
+            self._listed = time.monotonic()
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         own = set(super().get_labeled_images())
@@ -146,8 +158,7 @@ class DicomwebDatastore(DurableDatastore):
         image.PatientName = SYNTHETIC_PATIENT
         self._guarded("search", lambda: self._refuse_known_study(image))
         self._guarded("store", lambda: self._client.store_instances([image]))
-        with self._listing:
-            self._listed = 0.0
+        self._listed = 0.0
         return str(image.SeriesInstanceUID)
 
     def remove_image(self, image_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from dino_diffusion.errors import DinoDiffusionError
 from dino_diffusion.files.write_image import write_image
 from dino_diffusion.radiograph import Radiograph
 from monailabel_app.lib.errors import RequestError
-from monailabel_app.server.dicomweb import ArchiveError, DicomwebDatastore, open_archive
+from monailabel_app.server.dicomweb import LISTING_SECONDS, ArchiveError, DicomwebDatastore, open_archive
 from tests.core.radiograph.phantom import PATIENT_ID, chest, dicom, lungs
 from tests.server.conftest import TOKEN
 from tests.server.orthanc import Orthanc, missing
@@ -123,6 +124,19 @@ def test_a_label_waits_while_the_archive_is_away(
     again = open_archive(archive.address, tmp_path / "state", store_synthetic=False)
     assert again.get_label_info(images["cr"], "final")["archive"]["state"] == "stored"
     assert len(segmentations(archive)) == 1
+
+
+def test_an_old_listing_is_given_while_a_new_one_is_asked_for(
+    archive: Orthanc, store: DicomwebDatastore, images: dict[str, str], tmp_path: Path
+) -> None:
+    added = dicom(tmp_path / "new.dcm", chest())
+    archive.add(tmp_path / "new.dcm")
+    store._listed -= LISTING_SECONDS + 1
+    assert str(added.SeriesInstanceUID) not in store.list_images()
+    end = time.monotonic() + 30
+    while str(added.SeriesInstanceUID) not in store.list_images() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert str(added.SeriesInstanceUID) in store.list_images()
 
 
 def synthetic_file(folder: Path, source: str) -> Path:
