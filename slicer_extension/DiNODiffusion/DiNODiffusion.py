@@ -85,6 +85,7 @@ class DiNODiffusionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panels = [
             self.connection, self.image, self.prelabel, self.learn, self.variants, self.submit
         ]  # fmt: skip
+        self.connection.on_connected = self.image.forget
         self.image.prelabel_choice = self.prelabel.choice
         self.image.on_arrived = self.prelabel.arrived
         self.submit.next_image = self.image.next

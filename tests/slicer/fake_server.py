@@ -28,7 +28,7 @@ LIBRARY = Path(__file__).resolve().parents[2] / "slicer_extension" / "DiNODiffus
 sys.path.insert(0, str(LIBRARY))
 
 from DiNODiffusionLib.codec import files as image_files
-from DiNODiffusionLib.codec import nrrd
+from DiNODiffusionLib.codec import nrrd, png
 from DiNODiffusionLib.codec.geometry import Image
 
 TOKEN = "correct-token"
@@ -104,7 +104,7 @@ class Job:
             if not labels:
                 raise ValueError("No label was submitted yet: hand in one first.")
             self.state.embeddings[params["name"]] = {
-                "name": params["name"], "value": 16, "active": "1", "versions": ["1"]
+                "name": params["name"], "value": 16, "active": 1, "versions": [{"version": 1}],
             }  # fmt: skip
             self.params = {"version": "1", "activated": True}
             return
@@ -295,6 +295,9 @@ class Handler(BaseHTTPRequestHandler):
                          {"name": "healthy", "title": "Healthy", "licence": "research"}])  # fmt: skip
         elif path == "/embeddings":
             self.answer(list(state.embeddings.values()))
+        elif path.startswith("/embeddings/"):
+            state.embeddings[path.split("/")[2]]["active"] = json.loads(body)["version"]
+            self.answer({})
         elif path == "/jobs" and method == "POST":
             form = self.form(body)
             name = f"j{len(state.jobs) + 1}"
@@ -315,7 +318,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.state.cancelled.append(name)
             self.answer({})
         elif part == "preview":
-            raise KeyError("preview")
+            self.answer(png.encode(np.full((40, 30), 128, np.uint8)), kind="image/png")
         elif file:
             self.answer(job.files[urllib.parse.unquote(file)], kind="application/octet-stream")
         else:
@@ -336,14 +339,23 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(body, kind="multipart/form-data; boundary=b")
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Clients that went away are no news here."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, address)
+
+
 class FakeServer:
     """Runs the handler in threads of this process; `state` is open."""
 
     def __init__(self, port: int = 0) -> None:
         self.state = State()
         handler = type("BoundHandler", (Handler,), {"state": self.state})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self._server.daemon_threads = True
+        self._server = QuietServer(("127.0.0.1", port), handler)
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 

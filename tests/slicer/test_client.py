@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 from DiNODiffusionLib.codec import files, nrrd
 from DiNODiffusionLib.codec.geometry import Image
 from DiNODiffusionLib.net import client, errors
@@ -402,18 +402,18 @@ def test_the_token_shows_in_no_text(transport: Transport) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("tls") / "both.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", file, "-out", str(file) + ".crt"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return file
+def authority() -> trustme.CA:
+    return trustme.CA()
 
 
 @pytest.fixture
-def https(certificate: Path) -> Iterator[int]:
+def authority_file(authority: trustme.CA, tmp_path: Path) -> str:
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    return str(tmp_path / "authority.pem")
+
+
+@pytest.fixture
+def https(authority: trustme.CA) -> Iterator[int]:
     seen: list[str] = []
 
     class Quiet(BaseHTTPRequestHandler):
@@ -432,7 +432,7 @@ def https(certificate: Path) -> Iterator[int]:
 
     made = Patient(("127.0.0.1", 0), Quiet)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(str(certificate) + ".crt", certificate)
+    authority.issue_cert("localhost").configure_cert(context)
     made.socket = context.wrap_socket(made.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
     yield made.server_port
@@ -448,10 +448,10 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(https: int) -> None:
 
 
 def test_a_certificate_of_a_named_authority_is_accepted_for_its_host_only(
-    https: int, certificate: Path
+    https: int, authority_file: str
 ) -> None:
     address = Address.parse(f"https://localhost:{https}")
-    context = tls_context(address, str(certificate) + ".crt")
+    context = tls_context(address, authority_file)
     assert run(client.ask_json(get("/ok")), Transport(address, TOKEN, context)) == {"a": 1}
     with pytest.raises(errors.NotTrusted, match="not trusted"):
         run(

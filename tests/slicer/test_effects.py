@@ -119,6 +119,13 @@ def test_the_granularity_slider_asks_again(lobes: EffectBench, server: FakeServe
     lobes.wait_effect()
     assert len(np.unique(lobes.effect.regions)) > coarse
     assert lobes.cpp.doubleParameter("Granularity") == 0.9, "kept in the scene"
+    server.state.job_seconds = 0.2
+    for value in (0.8, 0.7, 0.2):
+        lobes.effect.granularity.setValue(value)
+    lobes.wait_effect()
+    assert server.state.jobs[f"j{len(server.state.jobs)}"].asked["params"] == {
+        "result_extension": ".nrrd", "granularity": 0.2
+    }, "the last place of the slider counts"  # fmt: skip
     assert [path for _, path in server.state.seen].count("/session/") == 1
 
 

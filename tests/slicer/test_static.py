@@ -70,6 +70,14 @@ def test_the_client_knows_neither_qt_nor_mrml() -> None:
             assert found <= ({"qt"} if path.name == "pump.py" else set()), f"{path.name} imports {found}"
 
 
+def test_only_the_look_up_of_names_uses_a_thread() -> None:
+    """So no call of Qt or MRML can come from another thread than the main one."""
+    threaded = {"threading", "_thread", "concurrent", "asyncio"}
+    using = [path.name for path in SOURCES if set(imports(path)) & threaded]
+    assert using == ["connection.py"]
+    assert not any("QThread" in path.read_text(encoding="utf-8") for path in SOURCES)
+
+
 def test_nothing_is_run_or_unpickled() -> None:
     for path in SOURCES:
         used = set(imports(path))
@@ -85,9 +93,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The extension as CMake installs it, in Slicer's folder layout."""
     build, root = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("root")
     fake = Path(__file__).with_name("fake_slicer")
+    cmake = Path(sys.executable).with_name("cmake")
     for command in (
-        ["cmake", "-S", EXTENSION, "-B", build, f"-DSlicer_DIR={fake}"],
-        ["cmake", "--install", build, "--prefix", root],
+        [cmake, "-S", EXTENSION, "-B", build, f"-DSlicer_DIR={fake}"],
+        [cmake, "--install", build, "--prefix", root],
     ):
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

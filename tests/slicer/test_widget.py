@@ -164,7 +164,8 @@ def test_cancel_changes_nothing_and_tells_the_server(connected: Bench, server: F
     server.state.job_seconds = 60
     connected.click(connected.widget.prelabel.ui.prelabelButton)
     connected.wait(lambda: server.state.jobs)
-    connected.wait(lambda: connected.desk.busy.bar.value > 0 or "left" in connected.said)
+    connected.wait(lambda: not connected.desk.busy.preview.isHidden())
+    assert connected.desk.busy.preview.pixmap.height() == 160 and "s left" in connected.said
     connected.click(connected.desk.busy.cancel_button)
     assert "Cancelled" in connected.said and connected.desk.segmentation is None
     connected.wait(lambda: server.state.cancelled == ["j1"])
@@ -289,6 +290,21 @@ def test_learning_a_segment_and_finding_it_in_the_next_image(connected: Bench, s
     expected = arrays["image1"] >= np.quantile(arrays["image1"], 0.9)
     assert np.array_equal(connected.masks()["bone"], expected)
     assert connected.desk.parameters.get("embeddings") == ["bone"]
+
+
+def test_an_older_version_of_a_learnt_segment_is_used_again(connected: Bench, server: FakeServer) -> None:
+    server.state.embeddings["bone"] = {
+        "name": "bone",
+        "active": 2,
+        "versions": [{"version": 1}, {"version": 2}],
+    }
+    connected.connect(server)
+    learn = connected.widget.learn
+    assert (learn.ui.learntBox.currentText, learn.ui.versionBox.currentText) == ("bone", "2")
+    learn.ui.versionBox.setCurrentText("1")
+    connected.click(learn.ui.activateButton)
+    connected.wait()
+    assert server.state.embeddings["bone"]["active"] == 1 and learn.ui.versionBox.currentText == "1"
 
 
 def test_labels_are_kept_on_this_machine_while_the_server_is_away(

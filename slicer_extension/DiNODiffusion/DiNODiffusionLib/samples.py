@@ -15,9 +15,11 @@ def register(module: Path) -> None:
         import SampleData
     except ImportError:
         return
+    # Installed, they lie beside the module; in a checkout, where the project keeps them.
+    folders = (module / "Resources" / "Samples", module.parent.parent / "core" / "dino_diffusion" / "samples")
     for number, name in enumerate(SAMPLES, start=1):
-        file = module / "Resources" / "Samples" / name
-        if not file.exists():
+        file = next((folder / name for folder in folders if (folder / name).exists()), None)
+        if file is None:
             continue
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category="DiNO-Diffusion",

@@ -115,11 +115,16 @@ class SegmentEditorEffect(ServerEffect):
 
     def find_regions(self, *_args: object) -> None:
         volume_id = self.volume.GetID() if self.volume else ""
-        steps = self.logic.regions(volume_id, round(self.granularity.value, 3))
-        self.start(steps, "Finding regions", lambda array: self.found(volume_id, array))
+        asked = round(self.granularity.value, 3)
+        steps = self.logic.regions(volume_id, asked)
+        self.start(steps, "Finding regions", lambda array: self.found(volume_id, asked, array))
 
-    def found(self, volume_id: str, array: np.ndarray) -> str:
+    def found(self, volume_id: str, asked: float, array: np.ndarray) -> str:
         self.regions, self.regions_of, self.hovered = array, volume_id, 0
+        if asked != round(self.granularity.value, 3):
+            # The slider moved on meanwhile.
+            self.find_regions()
+            return "Finding regions"
         count = len(np.unique(array[array > 0]))
         return f"{count} regions: move the pointer over the picture and click the one you want."
 
@@ -158,9 +163,8 @@ class SegmentEditorEffect(ServerEffect):
             self.preview.SetHideFromEditors(True)
             self.preview.SetSaveWithScene(False)
             self.preview.GetSegmentation().AddEmptySegment("preview", "preview", PREVIEW_COLOUR)
-        segments.set_mask(
-            self.preview, "preview", self.regions == region if region else self.regions < 0, self.volume
-        )
+        mask = self.regions == region if region else np.zeros(self.regions.shape, bool)
+        segments.show_mask(self.preview, "preview", mask, self.volume)
 
     def take(self, region: int, remove: bool) -> None:
         """Adds the region to the selected segment, or takes it away; one Undo each."""

@@ -16,6 +16,9 @@ from .errors import BadAnswer, Cancelled, JobFailed, Refused, ServerError
 from .messages import Part, Request, Response, decode_form, encode_form
 from .tasks import Pause, Progress, Steps
 
+POLLS = (0.02, 0.05, 0.1, 0.15)
+"""Pauses before the first looks at a job; what answers from a cache shall be seen at once."""
+
 POLL_SECONDS = 0.25
 CLEAN_UP_SILENCE = 5.0
 STOCK_SILENCE = 900.0
@@ -236,13 +239,13 @@ def job(model: str, source: Source, params: dict, kind: str = "infer", files: It
 
 
 def _follow(here: str, state: dict) -> Steps:
-    shown = -1.0
+    shown, pauses = -1.0, iter(POLLS)
     while state.get("state") in ("queued", "running"):
-        yield Pause(POLL_SECONDS)
+        yield Pause(next(pauses, POLL_SECONDS))
         state = _expect((yield from ask_json(Request("GET", here, limit=SMALL))), dict, "job")
         done = _number(state.get("progress"))
         preview = b""
-        if state.get("state") == "running" and done > max(shown, 0.0):
+        if state.get("state") == "running" and done > max(shown, 0.0) and state.get("preview", True):
             shown = done
             with contextlib.suppress(Refused):
                 preview = (yield Request("GET", here + "/preview", limit=PREVIEW_LIMIT)).body

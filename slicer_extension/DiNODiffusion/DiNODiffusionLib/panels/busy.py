@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import qt
@@ -95,6 +96,7 @@ class Busy:
         elif isinstance(error, (ServerError, ValueError)) or type(error).__name__ == "SceneChanged":
             self.say(str(error))
         else:
+            logging.getLogger("DiNODiffusion").error("unexpected failure", exc_info=error)
             self.say(f"This failed unexpectedly ({type(error).__name__}: {error}); nothing was changed.")
 
     def _progress(self, progress: Progress) -> None:

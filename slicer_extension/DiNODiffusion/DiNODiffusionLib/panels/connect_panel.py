@@ -21,6 +21,7 @@ class ConnectPanel(Panel):
 
     def __init__(self, desk) -> None:
         super().__init__(desk)
+        self.on_connected = lambda: None
         self.ui.addressBox.addItems(preferences.addresses())
         self.ui.certificateEdit.setText(preferences.certificate())
         self.ui.connectButton.clicked.connect(self.connect)
@@ -43,6 +44,7 @@ class ConnectPanel(Panel):
 
     def connected(self, info: ServerInfo) -> str:
         address = self.desk.logic.server
+        self.on_connected()
         preferences.remember(address)
         preferences.remember_certificate(self.ui.certificateEdit.text.strip())
         self.ui.addressBox.clear()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 from ..codec.geometry import Image
 from .labels import Label, distinct_colour, named
@@ -55,6 +56,31 @@ def set_mask(
     volume: slicer.vtkMRMLVolumeNode,
 ) -> None:
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), segmentation, segment, volume)
+
+
+def show_mask(
+    segmentation: slicer.vtkMRMLSegmentationNode,
+    segment: str,
+    mask: np.ndarray,
+    volume: slicer.vtkMRMLVolumeNode,
+) -> None:
+    """Like `set_mask` for a segmentation that only shows something: costs as much as the mask's own box."""
+    low, high = [0, 0, 0], [0, 0, 0]
+    for axis in range(3):
+        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        if len(filled):
+            low[axis], high[axis] = int(filled[0]), int(filled[-1])
+    box = tuple(slice(first, last + 1) for first, last in zip(low, high))
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(low[2], high[2], low[1], high[1], low[0], high[0])
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    vtk_to_numpy(image.GetPointData().GetScalars()).reshape(mask[box].shape)[:] = mask[box]
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    image.SetGeometryFromImageToWorldMatrix(matrix)
+    slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(
+        image, segmentation, segment, slicer.vtkSlicerSegmentationsModuleLogic.MODE_REPLACE
+    )
 
 
 def name_of(segmentation: slicer.vtkMRMLSegmentationNode, segment: str) -> str:
