@@ -16,7 +16,7 @@ import psutil
 from tests.server.process import Process
 
 Fault = Callable[[Process, Path], bool]
-STEPS = 30
+STEPS = 60
 BAD = {
     "unknown model": ("POST", "/infer/nosuch?image=chest1", {}),
     "unknown image": ("POST", "/infer/segment?image=nosuch", {}),

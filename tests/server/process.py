@@ -16,7 +16,7 @@ from typing import Any
 import requests
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 BARE_MAIN = """
 from tests.server.stand_in import StandIn
 

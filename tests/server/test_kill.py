@@ -57,6 +57,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, contents: list[bytes]) -> 
             for submitter in submitters:
                 submitter.start()
             while sum(len(submitter.acknowledged) for submitter in submitters) < 25 * (kill_round + 1):
+                assert any(submitter.is_alive() for submitter in submitters)
                 time.sleep(0.01)
         finally:
             server.kill()
