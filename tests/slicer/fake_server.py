@@ -261,6 +261,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({"session_id": name})
         elif path == "/datastore/image" and method == "GET":
             self.answer(state.images[query["image"]], kind="application/octet-stream")
+        elif path == "/datastore/image" and query["image"] in state.labels:
+            self.answer({"detail": "This image has labels already; give the new one another name."}, 409)
         elif path == "/datastore/image":
             state.images[query["image"]] = self.form(body)["file"]
             self.answer({"image": query["image"]})
@@ -300,6 +302,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({})
         elif path == "/jobs" and method == "POST":
             form = self.form(body)
+            session = json.loads(form["request"]).get("session_id")
+            if session and session not in state.sessions:
+                raise KeyError(f"session {session}")
             name = f"j{len(state.jobs) + 1}"
             state.jobs[name] = Job(state, json.loads(form["request"]), form, state.job_seconds)
             self.answer({"id": name, "state": "queued", "position": 0}, 202)

@@ -213,6 +213,26 @@ def test_cancelling_a_generation_frees_the_server(real: SimpleNamespace, bench: 
     assert "cancelled" in jobs()
 
 
+def test_the_stock_routes_label_the_same(real: SimpleNamespace, bench: Bench) -> None:
+    """The way any MONAI Label server is used: one /infer, no jobs, NIfTI."""
+    from tests.slicer.drawn import sample
+
+    bench.connect(real, token=real.token)
+    bench.load(sample(2), name="opened")
+    bench.click(bench.widget.prelabel.ui.prelabelButton)
+    bench.wait(seconds=WORK_SECONDS)
+    by_job = bench.masks()
+    assert {"right lung", "left lung"} <= set(by_job), bench.said
+    bench.slicer.mrmlScene.Clear(0)
+    bench.desk.logic.info.own = False
+    bench.load(sample(2), name="opened again")
+    bench.click(bench.widget.prelabel.ui.prelabelButton)
+    bench.wait(seconds=WORK_SECONDS)
+    by_infer = bench.masks()
+    assert list(by_infer) == list(by_job), bench.said
+    assert all(np.array_equal(by_infer[name], by_job[name]) for name in by_job)
+
+
 def test_the_lung_lobes_effect(real: SimpleNamespace, pictures: Path) -> None:
     """Zones by one click and a region by the pointer, on an image that was opened here."""
     from tests.slicer.drawn import sample

@@ -7,6 +7,7 @@ meanwhile.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,6 +157,22 @@ class Logic:
 
     def infer(self, model: str, volume_id: str, params: dict, label: Image | None = None) -> Steps:
         """One inference on a volume, as a job where the server has jobs."""
+        try:
+            return (yield from self._infer(model, volume_id, params, label))
+        except Refused as error:
+            if error.status != 404 or not self._forget_session(volume_id):
+                raise
+        # Servers drop sessions after a while: the image is sent once more.
+        return (yield from self._infer(model, volume_id, params, label))
+
+    def _forget_session(self, volume_id: str) -> bool:
+        """Whether the image had been uploaded to a session, which is forgotten."""
+        known = [key for key in self._sessions if key[1] == volume_id]
+        for key in known:
+            del self._sessions[key]
+        return bool(known)
+
+    def _infer(self, model: str, volume_id: str, params: dict, label: Image | None) -> Steps:
         source = yield from self.source(volume_id)
         content = b""
         if label is not None:
@@ -226,8 +243,7 @@ class Logic:
             picture, _ = yield from self._encoded(volumes.image_of(volume))
         try:
             if not image:
-                name = safe_name(volume.GetName()) + suffix_of(picture)
-                image = yield from client.upload_image(picture, name)
+                image = yield from self._add_image(volume.GetName(), picture)
                 volumes.mark_server_image(node_of(volume_id, "radiograph"), self.server, image)
             yield from self._hand_in(image, contents)
         except (Unreachable, BadAnswer, Refused) as error:
@@ -236,6 +252,17 @@ class Logic:
             kept = self.outbox.put(self.server, image, volume.GetName(), contents, picture)
             return Submitted(image, len(contents), len(kept))
         return Submitted(image, len(contents))
+
+    def _add_image(self, name: str, picture: bytes) -> Steps:
+        """Adds an image to the server's store; its id there. Another image of that name is never replaced."""
+        digest = hashlib.sha256(picture).hexdigest()[:8]
+        name = f"{safe_name(name)}-{digest}"
+        try:
+            return (yield from client.upload_image(picture, name + suffix_of(picture)))
+        except Refused as error:
+            if error.status != 409:
+                raise
+            return name
 
     def _hand_in(self, image: str, contents: list) -> Steps:
         for tag, content, names in contents:
@@ -258,9 +285,7 @@ class Logic:
         for entry in self.outbox.waiting(self.server):
             image, content = entry.image, entry.content()
             if not image:
-                picture = entry.content(PICTURE)
-                name = safe_name(entry.name) + suffix_of(picture)
-                image = yield from client.upload_image(picture, name)
+                image = yield from self._add_image(entry.name, entry.content(PICTURE))
             yield from self._hand_in(image, [(entry.tag, content, entry.names)])
             entry.done()
             done += 1

@@ -191,6 +191,12 @@ class qMRMLSegmentEditorWidget(SceneMixin, QtWidgets.QFrame):
             self.frame.addWidget(self.effect.optionsFrame())
             self.effect.activate()
 
+    def effectByName(self, name: str) -> object | None:
+        from .effects import AbstractScriptedSegmentEditorEffect
+
+        found = [effect for effect in AbstractScriptedSegmentEditorEffect.registered if effect.name == name]
+        return found[0] if found else None
+
     def activeEffect(self) -> object | None:
         return self.effect
 
