@@ -29,6 +29,5 @@ def register(module: Path) -> None:
             fileNames=name,
             nodeNames=f"Synthetic chest {number}",
             checksums="SHA256:" + hashlib.sha256(file.read_bytes()).hexdigest(),
-            loadFileType="VolumeFile",
             loadFileProperties={"singleFile": True},
         )
