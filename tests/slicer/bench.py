@@ -10,9 +10,9 @@ import numpy as np
 from PySide6 import QtCore, QtTest, QtWidgets
 
 from tests.slicer import doubles
-from tests.slicer.conftest import EXTENSION
 from tests.slicer.doubles.scripted import load_module, make_widget
 from tests.slicer.fake_server import TOKEN, FakeServer, finish
+from tests.slicer.places import EXTENSION
 
 
 class Bench:

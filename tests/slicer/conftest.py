@@ -12,12 +12,16 @@ import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-EXTENSION = REPOSITORY / "slicer_extension"
+from tests.slicer.places import EXTENSION, REPOSITORY
+
 for module in ("DiNODiffusion", "SegmentEditorLungLobes", "SegmentEditorDiffusionInpaint"):
     sys.path.insert(0, str(EXTENSION / module))
 
-from tests.slicer.fake_server import FakeServer
+from DiNODiffusionLib.net.address import Address
+from DiNODiffusionLib.net.transport import Transport
+
+from tests.slicer.bench import Bench
+from tests.slicer.fake_server import TOKEN, FakeServer
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,6 +38,27 @@ def server() -> Iterator[FakeServer]:
     running = FakeServer()
     yield running
     running.close()
+
+
+@pytest.fixture
+def transport(server: FakeServer) -> Iterator[Transport]:
+    made = Transport(Address.parse(server.url), TOKEN)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def connected(bench: Bench, server: FakeServer) -> Bench:
+    bench.connect(server)
+    assert bench.said.startswith("Connected"), bench.said
+    return bench
 
 
 @pytest.fixture(scope="session")

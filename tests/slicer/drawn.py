@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from tests.slicer.conftest import REPOSITORY
+from tests.slicer.places import REPOSITORY
 
 SAMPLES = REPOSITORY / "core" / "dino_diffusion" / "samples"
 

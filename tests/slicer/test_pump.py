@@ -20,7 +20,7 @@ from DiNODiffusionLib.net.tasks import Task
 from DiNODiffusionLib.net.transport import Transport
 
 from tests.slicer import doubles
-from tests.slicer.conftest import REPOSITORY
+from tests.slicer.places import REPOSITORY
 
 HOLD_US = 15_000
 """How long the main loop keeps the lock between two ticks, as Slicer's C++ loop does: PyDLL never releases

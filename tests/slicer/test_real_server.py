@@ -24,8 +24,8 @@ from DiNODiffusionLib.net import client
 from DiNODiffusionLib.net.tasks import run
 
 from tests.slicer.bench import Bench, EffectBench, stored_label
-from tests.slicer.conftest import REPOSITORY
 from tests.slicer.drawn import SAMPLES
+from tests.slicer.places import REPOSITORY
 
 PROGRAM = REPOSITORY / ".venv" / "bin" / "dino-diffusion"
 START_SECONDS, WORK_SECONDS = 120, 240
@@ -65,13 +65,6 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    yield made
-    made.close()
 
 
 def correct(mask: np.ndarray) -> np.ndarray:

@@ -226,6 +226,21 @@ def test_overlapping_segments_are_handed_in_without_loss(s: SimpleNamespace) -> 
             assert np.array_equal(layer.image.ijk_to_ras, USUAL)
 
 
+def test_two_segments_of_one_name_are_both_handed_in(s: SimpleNamespace) -> None:
+    volume = a_volume(s)
+    segmentation = s.segments.segmentation_for(volume)
+    masks = [chest() < 650, chest() > 2650]
+    ids = []
+    for mask in masks:
+        ids.append(s.segments.add_empty(segmentation, s.segments.label_named("spot")))
+        s.segments.set_mask(segmentation, ids[-1], mask, volume)
+        segmentation.GetSegmentation().GetSegment(ids[-1]).SetName("spot")
+    (layer,) = s.segments.layers_of(segmentation, volume, ids)
+    assert layer.names == {"spot": 16, "spot (2)": 17}
+    for value, mask in zip((16, 17), masks, strict=True):
+        assert np.array_equal(layer.image.array == value, mask)
+
+
 def test_two_radiographs_do_not_mix(s: SimpleNamespace) -> None:
     first, second = a_volume(s, name="one"), a_volume(s, SWAPPED, "two", rows=50, columns=70, seed=1)
     made = []

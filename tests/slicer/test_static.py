@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.slicer import doubles
-from tests.slicer.conftest import EXTENSION, REPOSITORY
+from tests.slicer.places import EXTENSION, REPOSITORY
 
 SOURCES = sorted(EXTENSION.rglob("*.py"))
 MODULES = ("DiNODiffusion", "SegmentEditorLungLobes", "SegmentEditorDiffusionInpaint")

@@ -34,12 +34,15 @@ class qSlicerSegmentEditorScriptedEffect:
         self._observer = None
 
     def setPythonSource(self, path: str) -> None:
-        """Runs the class `SegmentEditorEffect` of the file, as the C++ side does: by the file's own name."""
+        """As the C++ side does: the class named like the file, in a module named like the file's folder."""
         file = Path(path)
-        spec = importlib.util.spec_from_file_location(file.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[file.stem] = module
-        spec.loader.exec_module(module)
+        name = file.parent.name
+        module = sys.modules.get(name)
+        if not hasattr(module, file.stem):
+            spec = importlib.util.spec_from_file_location(name, path)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            spec.loader.exec_module(module)
         self._self = getattr(module, file.stem)(self)
 
     def self(self) -> object:

@@ -153,12 +153,7 @@ def unedited(
 
 def free_name(segmentation: slicer.vtkMRMLSegmentationNode, name: str) -> str:
     """The name, with a number where it is taken."""
-    taken = {name_of(segmentation, segment) for segment in segment_ids(segmentation)}
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name} ({number})"
-    return candidate
+    return unique(name, {name_of(segmentation, segment) for segment in segment_ids(segmentation)})
 
 
 @dataclass
@@ -202,11 +197,20 @@ def layers_of(
             layer = Layer(Image(np.zeros(grid.array.shape, np.uint16), grid.ijk_to_ras), {})
             layers.append(layer)
         layer.image.array[mask] = value
-        layer.names[name] = value
+        layer.names[unique(name, layer.names)] = value
     for layer in layers:
         if layer.image.array.max() < 256:
             layer.image.array = layer.image.array.astype(np.uint8)
     return layers
+
+
+def unique(name: str, taken: Iterable[str]) -> str:
+    """The name, with a number where it is taken."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name} ({number})"
+    return candidate
 
 
 def label_named(name: str, value: int = 0) -> Label:
