@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -19,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 TOO_LARGE = "More than the server takes; send one radiograph, or start it with more --max-upload-mb."
+
+
+FOLDERS = re.compile(r"""(?:(?<=^)|(?<=[\s'"(]))/(?:[^/:\n]+/)+""")
+"""Of an absolute path at the beginning of a word."""
 
 
 class UpstreamError(DinoDiffusionError):
@@ -73,16 +78,21 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, Cancelled):
         return 409, "The job was cancelled."
     if isinstance(error, UpstreamError):
-        return 502, str(error)
+        return 502, without_folders(str(error))
     if isinstance(error, DinoDiffusionError):
-        return 404 if isinstance(error, NotFound) else 400, str(error)
+        return 404 if isinstance(error, NotFound) else 400, without_folders(str(error))
     if isinstance(error, MONAILabelException):
-        return 400, str(error.msg)
+        return 400, without_folders(str(error.msg))
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return 503, "The device has too little free memory for this; try a smaller image or fewer candidates."
     # Its text may hold a path or a patient's name: only its kind and place are told and logged.
     logger.error("unexpected %s", type(error).__name__, exc_info=error)
     return 500, f"The server failed ({type(error).__name__}); its log says where."
+
+
+def without_folders(sentence: str) -> str:
+    """Files by their names alone: where they lie on the server is nobody's business."""
+    return FOLDERS.sub("", sentence)
 
 
 def sentence_of(request: Request, error: HTTPException) -> str:

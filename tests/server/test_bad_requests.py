@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from monailabel_app.server.errors import without_folders
 from tests.server.conftest import Here, settings_for
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
@@ -84,6 +85,8 @@ CASES: list[tuple[str, str, dict[str, Any], int]] = [
     ("PUT", "/datastore/image?image=a/b", {"files": {"file": PNG}}, 400),
     ("PUT", "/datastore/image?image=good", {"files": {"file": PNG}, "data": {"params": "{"}}, 400),
     ("PUT", "/datastore/image?image=good", {}, 422),
+    ("PUT", "/datastore/image?image=good", {"files": {"file": PNG}}, 400),
+    ("PUT", "/datastore/image?image=good", {"files": {"file": ("x.html", b"<html>")}}, 400),
     ("DELETE", "/datastore/image?id=nosuch", {}, 404),
     ("PUT", "/datastore/label?image=nosuch", {"files": {"label": PNG}}, 404),
     ("PUT", "/datastore/label?image=chest1&tag=../../outside", {"files": {"label": PNG}}, 400),
@@ -156,6 +159,19 @@ def test_a_fault_of_the_model_tells_neither_path_nor_patient(running: Here) -> N
     answer = running.post("/infer/segment?image=chest1", data={"params": '{"crash": 1}'})
     assert answer.status_code == 500
     assert "ZeroDivisionError" in answer.json()["detail"] and "meier" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("/home/anna/my studies/x.png: is no radiograph.", "x.png: is no radiograph."),
+        ("Cannot read '/tmp/a/b.dcm'; send another.", "Cannot read 'b.dcm'; send another."),
+        ("Choose lungs and/or regions, 1/2 of them.", "Choose lungs and/or regions, 1/2 of them."),
+        ("nih/effusion is no concept.", "nih/effusion is no concept."),
+    ],
+)
+def test_errors_tell_files_by_name_alone(said: str, told: str) -> None:
+    assert without_folders(said) == told
 
 
 def test_a_body_over_the_limit_is_refused(tmp_path: Path) -> None:

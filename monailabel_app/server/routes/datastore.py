@@ -13,7 +13,9 @@ from fastapi.responses import FileResponse
 from monailabel.interfaces.datastore import Datastore
 from monailabel.utils.others.generic import get_mime_type
 
+from dino_diffusion.radiograph import Radiograph
 from monailabel_app.server.context import Context, client_of, scratch
+from monailabel_app.server.datastore import SUFFIXES
 from monailabel_app.server.labels import check_label
 from monailabel_app.server.names import (
     check_params,
@@ -63,8 +65,11 @@ def add_image(
     image_id = new_name(image or own, "an image")
     if image_id in store.list_images() and store.get_labels_by_image_id(image_id):
         raise HTTPException(409, "This image has labels already; give the new one another name.")
+    if suffix.lower() not in SUFFIXES:
+        raise HTTPException(400, f"An image's ending is one of {', '.join(SUFFIXES)}.")
     with scratch(server) as folder:
         path = keep_upload(file, folder, "image", suffix)
+        Radiograph.read(path)
         return {"image": store.add_image(image_id, str(path), info)}
 
 
