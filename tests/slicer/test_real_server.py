@@ -24,7 +24,7 @@ from DiNODiffusionLib.net import client
 from DiNODiffusionLib.net.tasks import run
 
 from tests.slicer.bench import Bench, EffectBench, stored_label
-from tests.slicer.drawn import SAMPLES
+from tests.slicer.drawn import SAMPLES, sample, write_dicom
 from tests.slicer.places import REPOSITORY
 
 PROGRAM = REPOSITORY / ".venv" / "bin" / "dino-diffusion"
@@ -37,8 +37,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     folder = tmp_path_factory.mktemp("real")
     studies, log = folder / "studies", folder / "server.log"
     studies.mkdir()
-    for number, sample_file in enumerate(("synthetic-1.png", "synthetic-2.png", "synthetic-4.dcm"), start=1):
-        shutil.copy(SAMPLES / sample_file, studies / f"chest-{number}{Path(sample_file).suffix}")
+    for number in (1, 2):
+        shutil.copy(SAMPLES / f"synthetic-{number}.png", studies / f"chest-{number}.png")
+    # The third as a detector would store it: 12 bits, bright is dark.
+    write_dicom(studies / "chest-3.dcm", sample(3).astype(np.uint16) * 16, inverted=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -182,10 +184,20 @@ def test_the_whole_way(real: SimpleNamespace, bench: Bench, pictures: Path) -> N
     bench.shoot(pictures / "6-submitted.png")
     assert {"right lung", "left lung"} <= set(bench.masks()), f"{desk.volume.GetName()}: {bench.said}"
 
+    # The third is MONOCHROME1: shown, labelled and painted the way it is seen.
+    third, seen = desk.volume, volumes.image_of(desk.volume).array
+    assert np.array_equal(seen, sample(3).astype(np.uint16) * 16)
+    bench.draw("lesion", bench.masks()["left lung"])
+    variants.ui.candidatesBox.setValue(1)
+    bench.click(variants.ui.generateButton)
+    bench.wait(seconds=WORK_SECONDS)
+    assert len(variants.gallery.candidates) == 1, bench.said
+    candidate = variants.gallery.candidates[0]
+    assert candidate.untouched(seen) and (candidate.array != seen).any()
+    assert third is desk.volume
+
 
 def test_cancelling_a_generation_frees_the_server(real: SimpleNamespace, bench: Bench) -> None:
-    from tests.slicer.drawn import sample
-
     bench.connect(real, token=real.token)
     bench.load(sample(2), name="opened")
     variants = bench.widget.variants
@@ -208,8 +220,6 @@ def test_cancelling_a_generation_frees_the_server(real: SimpleNamespace, bench: 
 
 def test_the_stock_routes_label_the_same(real: SimpleNamespace, bench: Bench) -> None:
     """The way any MONAI Label server is used: one /infer, no jobs, NIfTI."""
-    from tests.slicer.drawn import sample
-
     bench.connect(real, token=real.token)
     bench.load(sample(2), name="opened")
     bench.click(bench.widget.prelabel.ui.prelabelButton)
@@ -228,8 +238,6 @@ def test_the_stock_routes_label_the_same(real: SimpleNamespace, bench: Bench) ->
 
 def test_the_lung_lobes_effect(real: SimpleNamespace, pictures: Path) -> None:
     """Zones by one click and a region by the pointer, on an image that was opened here."""
-    from tests.slicer.drawn import sample
-
     made = EffectBench(real, "SegmentEditorLungLobes", sample(1), real.token)
     try:
         made.activate()
@@ -255,8 +263,6 @@ def test_the_lung_lobes_effect(real: SimpleNamespace, pictures: Path) -> None:
 
 def test_a_killed_server_ends_in_a_sentence_and_labels_stay_here(real: SimpleNamespace, bench: Bench) -> None:
     """The last test of this server: it is killed as if the power failed."""
-    from tests.slicer.drawn import sample
-
     shutil.rmtree(bench.desk.logic.outbox.folder, ignore_errors=True)
     bench.connect(real, token=real.token)
     bench.load(sample(3), name="opened")
