@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 SAMPLE = "synthetic-1"
@@ -32,6 +33,7 @@ POLL_SECONDS = 0.2
 """Between two looks while a generation runs: more of them would slow it down on few cores."""
 OURS, BARE = "ours", "bare"
 NOT_THERE = "-"
+MEMORY = "resident memory, MB"
 
 
 def main() -> None:
@@ -107,7 +109,7 @@ class Bench:
         return [sys.executable, "-m", "monailabel.main", "start_server", *given]
 
     def measure(self) -> dict[str, float]:
-        """Seconds, by what was done."""
+        """Seconds, by what was done; and MEMORY."""
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
         began = time.perf_counter()
         with (self.folder / "output.txt").open("w") as output:
@@ -117,7 +119,9 @@ class Bench:
             started = time.perf_counter() - began
             token = self.folder / "state" / "token"
             self.headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
-            return {"start to first answer": started, **self._times()}
+            times = self._times()
+            memory = psutil.Process(process.pid).memory_info().rss / 1e6
+            return {"start to first answer": started, **times, MEMORY: memory}
         finally:
             process.terminate()
             process.wait(30)
@@ -212,7 +216,8 @@ def table(report: dict[str, dict[str, float]]) -> list[str]:
     lines = [f"{'milliseconds':<28}{OURS:>10}{BARE:>10}"]
     for name in report[OURS]:
         columns = [report[server].get(name) for server in (OURS, BARE)]
-        shown = [NOT_THERE if value is None else f"{1000 * value:.0f}" for value in columns]
+        unit = 1 if name == MEMORY else 1000
+        shown = [NOT_THERE if value is None else f"{unit * value:.0f}" for value in columns]
         lines.append(f"{name:<28}{shown[0]:>10}{shown[1]:>10}")
     return lines
 

@@ -52,6 +52,10 @@ class ArchiveError(UpstreamError):
     """The archive does not answer, or not as it should."""
 
 
+class ArchiveAway(ArchiveError):
+    """It does not answer at all, so asking for something else is of no use."""
+
+
 class InTime(HTTPAdapter):
     """An archive that accepts a connection and then says nothing must not hold the server."""
 
@@ -165,16 +169,20 @@ class DicomwebDatastore(DurableDatastore):
         raise RequestError("The images are the archive's; remove them there.")
 
     def send_pending(self) -> None:
-        """Labels that the archive does not have yet. One that cannot be sent waits for the next time."""
+        """Labels that the archive does not have yet. One that it refuses waits, and holds up no other."""
         with self._sending:
             for image_id, label in list(self.json()["objects"].items()):
                 info = label["labels"].get(FINAL, {}).get("info", {})
-                if info.get("archive", {}).get("state") == PENDING:
-                    try:
-                        state = self._send(image_id, info)
-                    except DinoDiffusionError as error:
-                        logger.warning("a label waits for the archive: %s", type(error).__name__)
-                        continue
+                if info.get("archive", {}).get("state") != PENDING:
+                    continue
+                try:
+                    state = self._send(image_id, info)
+                except ArchiveAway:
+                    logger.warning("labels wait for the archive, which does not answer")
+                    return
+                except DinoDiffusionError as error:
+                    logger.warning("a label waits for the archive: %s", type(error).__name__)
+                else:
                     self.update_label_info(image_id, FINAL, {"archive": state})
 
     def _send(self, image_id: str, info: Mapping[str, Any]) -> dict[str, str]:
@@ -229,7 +237,9 @@ class DicomwebDatastore(DurableDatastore):
                 return found
 
     def _fetch(self, image_id: str) -> None:
-        place = self._places[image_id]
+        place = self._places.get(image_id)
+        if place is None:
+            raise NotFound("The image is not in the archive any more.")
         instances = self._guarded("fetch", lambda: self._retrieve(place))
         if len(instances) != 1:
             raise NotFound("The image is not in the archive any more.")
@@ -263,7 +273,7 @@ class DicomwebDatastore(DurableDatastore):
             status = error.response.status_code if error.response is not None else "no"
             raise ArchiveError(f"The DICOMweb archive refused a {what} (status {status}).") from error
         except requests.RequestException as error:
-            raise ArchiveError(
+            raise ArchiveAway(
                 "The DICOMweb archive does not answer; check its address and whether it runs."
             ) from error
 

@@ -189,7 +189,8 @@ def test_over_http_in_a_real_process(archive: Orthanc, images: dict[str, str], t
         )
         assert saved.json()["archive"] == "stored", saved.text
         archive.stop()
-        away = server.call("POST", f"/infer/segment?image={images['dx']}&output=json")
+        elsewhere = (listed - {sample["id"], images["cr"]}).pop()
+        away = server.call("POST", f"/infer/segment?image={elsewhere}&output=json")
         assert away.status_code == 502 and "archive" in away.json()["detail"]
         assert server.call("GET", "/worklist").status_code == 200
         assert requests.get(server.address + "/health", timeout=10).ok
