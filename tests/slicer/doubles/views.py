@@ -78,6 +78,8 @@ def picture_of(widget: QtWidgets.QWidget, width: int = 420) -> QtGui.QImage:
     widget.setFixedWidth(width)
     widget.show()
     QtWidgets.QApplication.processEvents()
+    widget.resize(width, 1)
+    QtWidgets.QApplication.processEvents()
     widget.resize(width, widget.sizeHint().height())
     QtWidgets.QApplication.processEvents()
     grabbed = widget.grab().toImage()

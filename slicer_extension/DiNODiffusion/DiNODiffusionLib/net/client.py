@@ -20,6 +20,7 @@ POLLS = (0.02, 0.05, 0.1, 0.15)
 """Pauses before the first looks at a job; what answers from a cache shall be seen at once."""
 
 POLL_SECONDS = 0.25
+QUEUE_TRIES, QUEUE_SECONDS = 4, 30.0
 CLEAN_UP_SILENCE = 5.0
 STOCK_SILENCE = 900.0
 """A stock MONAI Label server is silent while it computes; the user can cancel meanwhile."""
@@ -220,9 +221,7 @@ def job(model: str, source: Source, params: dict, kind: str = "infer", files: It
     headers, body = encode_form(
         [Part("request", json.dumps(asked).encode(), media_type="application/json"), *files]
     )
-    state = _expect(
-        (yield from ask_json(Request("POST", "/jobs", headers, body, silence=120.0))), dict, "job"
-    )
+    state = _expect((yield from _queued(Request("POST", "/jobs", headers, body, silence=120.0))), dict, "job")
     if not state.get("id"):
         raise BadAnswer("The server accepted the job and did not name it.")
     here = "/jobs/" + quoted(state["id"])
@@ -236,6 +235,21 @@ def job(model: str, source: Source, params: dict, kind: str = "infer", files: It
         with contextlib.suppress(ServerError):
             yield Request("DELETE", here, silence=CLEAN_UP_SILENCE, limit=SMALL)
         raise
+
+
+def _queued(request: Request) -> Steps:
+    """Asks again when the queue is full and the server says for how short a time; else its sentence is
+    raised."""
+    for attempt in range(QUEUE_TRIES):
+        try:
+            return (yield from ask_json(request))
+        except Refused as error:
+            wait = error.retry_after
+            last = attempt == QUEUE_TRIES - 1
+            if error.status != 429 or wait is None or wait > QUEUE_SECONDS or last:
+                raise
+        yield Progress(None, f"The server's queue is full; trying again in {wait:.0f} s")
+        yield Pause(wait)
 
 
 def _follow(here: str, state: dict) -> Steps:
