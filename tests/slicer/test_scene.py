@@ -94,6 +94,27 @@ def test_the_sample_radiographs_load(s: SimpleNamespace, name: str) -> None:
     assert min(image.array.shape[1:]) >= 128 and image.array.std() > 0
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".mha"])
+def test_other_formats_of_a_server_are_read(s: SimpleNamespace, suffix: str, tmp_path: Path) -> None:
+    import SimpleITK as sitk
+
+    file = tmp_path / f"x{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray((chest()[0] // 16).astype(np.uint8)), str(file))
+    read = s.volumes.read_image(file.read_bytes(), file.name)
+    assert read.array.shape == chest().shape
+    assert suffix == ".jpg" or np.array_equal(read.array, chest() // 16)
+
+
+def test_a_file_that_refers_to_another_is_not_read(s: SimpleNamespace, tmp_path: Path) -> None:
+    """Or a server could make a picture of any file on this machine."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"x" * 16)
+    head = f"NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = {secret}\n".encode()
+    for name in ("x.mha", "x.mhd", "x.vtk", "x.hdr", "x"):
+        with pytest.raises(ValueError, match="cannot be read"):
+            s.volumes.read_image(head, name)
+
+
 def test_colours_become_grey(s: SimpleNamespace) -> None:
     import SimpleITK as sitk
 

@@ -17,6 +17,11 @@ IMAGE_ATTRIBUTE = "DiNODiffusion.image"
 """Id of the image on the server that a volume came from."""
 
 SERVER_ATTRIBUTE = "DiNODiffusion.server"
+SELF_CONTAINED = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".mha")
+LOCAL_DATA = b"ElementDataFile = LOCAL"
+"""A server's file is read only in formats that hold all their pixels: others can name any file of this
+machine."""
+
 LUMINANCE = (0.299, 0.587, 0.114)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -119,6 +124,8 @@ def read_image(content: bytes, filename: str) -> Image:
         if is_dicom:
             return _read_dicom(path, filename)
         try:
+            if suffix not in SELF_CONTAINED or (suffix == ".mha" and LOCAL_DATA not in content[:4096]):
+                raise RuntimeError("may refer to other files of this machine")
             return _from_itk(sitk.ReadImage(path))
         except RuntimeError:
             raise NotAnImage(
