@@ -1,5 +1,4 @@
-"""The module: label chest radiographs and paint variants of them, with a DiNO-Diffusion or MONAI Label
-server."""
+"""The module: label chest radiographs, and paint variants of them, with the help of a server."""
 
 from __future__ import annotations
 
@@ -19,12 +18,11 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 HELP = """Labels lungs, zones and segments that you teach it on frontal chest radiographs, and makes variants
-of
-the open image. Works with a DiNO-Diffusion server (everything) or any MONAI Label server (labelling).
+of the open image. Works with a DiNO-Diffusion server (everything) or any MONAI Label server (labelling).
 Nothing is sent before you press a button that says so.<br>
 Research software: nothing it shows may be used for diagnosis or treatment.<br>
-Keys: Ctrl+Shift+L pre-label, Ctrl+Return submit and next image, Ctrl+Shift+K skip; the Segment Editor's
-own keys work in the embedded editor."""
+Keys: Ctrl+Shift+L pre-label, Ctrl+Return submit and next image, Ctrl+Shift+K skip; the Segment Editor's own
+keys work in the embedded editor."""
 
 
 class DiNODiffusion(ScriptedLoadableModule):

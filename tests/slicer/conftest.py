@@ -1,5 +1,4 @@
-"""What the tests of the extension share. A skipped test counts as a failure: the environment has all it
-needs."""
+"""What the tests of the extension share. A skipped test is a failure: all it needs is there."""
 
 from __future__ import annotations
 

@@ -374,8 +374,7 @@ class FakeServer:
 
 
 def _speed(handler: Handler) -> bool:
-    """For the test of the transport: /slow?seconds=S waits, /big?bytes=N&seconds=S streams N bytes over S
-    seconds."""
+    """For the test of the pump: /slow?seconds=S waits, /big?bytes=N&seconds=S streams N bytes."""
     split = urllib.parse.urlsplit(handler.path)
     asked = {key: float(value) for key, value in urllib.parse.parse_qsl(split.query)}
     if split.path == "/slow":

@@ -1,5 +1,4 @@
-"""The two Segment Editor effects, on the real editor logic: clicks in a real slice view, masking,
-overwriting, undo."""
+"""The two effects on the real editor logic: clicks in a slice view, masking, overwriting, undo."""
 
 from __future__ import annotations
 

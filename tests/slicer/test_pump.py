@@ -22,8 +22,7 @@ from tests.slicer import doubles
 from tests.slicer.places import REPOSITORY
 
 HOLD_US = 15_000
-"""How long the main loop keeps the lock between two ticks, as Slicer's C++ loop does: PyDLL never releases
-it."""
+"""How long the main loop keeps the lock between two ticks, as Slicer's own does; PyDLL keeps it."""
 
 lock_holding_sleep = ctypes.PyDLL(None).usleep
 polite_sleep = ctypes.CDLL(None).usleep
@@ -51,8 +50,7 @@ def far_server() -> Iterator[Transport]:
 def drive(
     double: SimpleNamespace, transport: Transport, path: str, sleep: Callable[[int], object]
 ) -> SimpleNamespace:
-    """One request under a main loop that sleeps between ticks: seconds it took, ticks of another timer
-    meanwhile."""
+    """One request under a main loop that sleeps: seconds it took, ticks of another timer meanwhile."""
     from DiNODiffusionLib.net.pump import Pump
 
     pump, ticks, got = Pump(), [], []

@@ -224,8 +224,7 @@ def names_used() -> set[str]:
 
 
 def test_the_list_of_names_is_the_one_that_was_checked_against_slicer() -> None:
-    """A new name has to be looked up in Slicer 5.8's sources before it enters the list: a double proves
-    nothing."""
+    """A new name is looked up in Slicer's sources before it enters the list: a double proves nothing."""
     listed = {line.split("#")[0].strip() for line in CONTRACT.read_text().splitlines()} - {""}
     used = names_used()
     assert used - listed == set(), "look these up in Slicer's sources, then add them to slicer_names.txt"

@@ -1,5 +1,4 @@
-"""Everything the panels and effects can ask for, as steps for a `Task`: server and scene together, without
-widgets.
+"""Everything the panels and effects can ask for, as steps for a `Task`: server and scene, no widgets.
 
 Each method looks its nodes up by id, again after every wait: a node may be deleted and a scene closed
 meanwhile.
@@ -227,8 +226,7 @@ class Logic:
         return {"name": name or label, **result.params}
 
     def submit(self, volume_id: str, segmentation_id: str) -> Steps:
-        """Hands in every segment of a segmentation, voxel for voxel; on this machine when no server is
-        there."""
+        """Hands in every segment, voxel for voxel; saved on this machine when no server is there."""
         volume = node_of(volume_id, "radiograph")
         segmentation = node_of(segmentation_id, "segmentation")
         found = segments.layers_of(segmentation, volume, segments.segment_ids(segmentation))

@@ -9,8 +9,7 @@ SAMPLES = ("synthetic-1.png", "synthetic-2.png", "synthetic-3.png")
 
 
 def register(module: Path) -> None:
-    """Adds what the installed module carries in Resources/Samples; files of this machine, nothing is
-    fetched."""
+    """Adds the sample radiographs that lie on this machine; nothing is fetched."""
     try:
         import SampleData
     except ImportError:

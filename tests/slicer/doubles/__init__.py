@@ -15,8 +15,7 @@ _started: list[SimpleNamespace] = []
 
 
 def start() -> SimpleNamespace:
-    """Makes `import slicer, qt, ctk` work as inside Slicer; gives the application core and the Qt
-    application."""
+    """Makes `import slicer, qt, ctk` work as inside Slicer; gives core and Qt application."""
     if not _started:
         _keep_none()
         from . import application, ctk_widgets, effects, pythonqt, qmrml, scripted

@@ -1,5 +1,4 @@
-"""`qt` as PythonQt has it, over PySide6: Qt properties are attributes, and .ui files may name Slicer's
-widgets."""
+"""`qt` as PythonQt has it, over PySide6: properties are attributes, .ui files name Slicer's widgets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""NRRD in memory (https://teem.sourceforge.net/nrrd/format.html): attached data, raw or gzip, two or three
-dimensions.
+"""NRRD in memory (https://teem.sourceforge.net/nrrd/format.html): attached data, raw or gzip, 2D or 3D.
 
 Its head holds the geometry as text in full precision, so an image comes back exactly where it was.
 """

@@ -1,2 +1,1 @@
-"""HTTP without threads: requests that advance a little at every tick of a timer and never block the
-window."""
+"""HTTP without threads: requests advance at every tick of a timer and never block the window."""

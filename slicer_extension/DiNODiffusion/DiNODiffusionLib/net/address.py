@@ -70,8 +70,7 @@ class Address:
 
 
 def tls_context(address: Address, ca_file: str = "") -> ssl.SSLContext | None:
-    """A verifying TLS context for https, None for http. `ca_file` adds the certificate of a private
-    authority.
+    """A verifying TLS context for https, None for http. `ca_file`: certificate of a private authority.
 
     Raises:
         NotTrusted: the file holds no certificate.

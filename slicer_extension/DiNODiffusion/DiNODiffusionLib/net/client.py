@@ -238,8 +238,7 @@ def job(model: str, source: Source, params: dict, kind: str = "infer", files: It
 
 
 def _queued(request: Request) -> Steps:
-    """Asks again when the queue is full and the server says for how short a time; else its sentence is
-    raised."""
+    """Asks again where the queue is full for a short time only; else the server's sentence is raised."""
     for attempt in range(QUEUE_TRIES):
         try:
             return (yield from ask_json(request))

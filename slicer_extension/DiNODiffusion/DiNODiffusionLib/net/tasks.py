@@ -42,8 +42,7 @@ def _nothing(*_: object) -> None:
 
 
 class Task:
-    """Runs one generator against one server; exactly one of `on_done(result)` and `on_error(error)` is
-    called.
+    """Runs one generator against one server; one of `on_done(result)` and `on_error(error)` is called.
 
     Cancelled is an error like others; it is reported at once, while the generator may still tell the server.
     """

@@ -159,8 +159,7 @@ class Call:
             self.error = error
 
     def _worth_again(self, error: ServerError) -> bool:
-        """A connection that broke may hold next time; one that never opened, or an odd answer, will not
-        change."""
+        """A connection that broke may hold next time; one that never opened will not."""
         broke = self._connection.used or not self._left
         return (
             broke

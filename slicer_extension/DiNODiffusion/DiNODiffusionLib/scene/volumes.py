@@ -19,8 +19,7 @@ IMAGE_ATTRIBUTE = "DiNODiffusion.image"
 SERVER_ATTRIBUTE = "DiNODiffusion.server"
 SELF_CONTAINED = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".mha")
 LOCAL_DATA = b"ElementDataFile = LOCAL"
-"""A server's file is read only in formats that hold all their pixels: others can name any file of this
-machine."""
+"""A server's file is read only in formats that hold all their pixels: others can name any file here."""
 
 LUMINANCE = (0.299, 0.587, 0.114)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -106,8 +105,7 @@ def load_image(content: bytes, filename: str, name: str) -> slicer.vtkMRMLScalar
 
 
 def read_image(content: bytes, filename: str) -> Image:
-    """A file from the server as an image; NRRD and NIfTI in memory, other formats by a file that is gone
-    then.
+    """A file from the server as an image; formats but NRRD and NIfTI by a file that is gone then.
 
     Raises:
         NotAnImage: it cannot be read.
