@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def certificate() -> str:
 
 def remember_certificate(path: str) -> None:
     qt.QSettings().setValue(CERTIFICATE, path)
+
+
+def state_folder() -> Path:
+    """Where a server that this person started keeps its token, unless it was told otherwise."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "dino-diffusion"
 
 
 def read_token_file(path: str) -> str:

@@ -53,7 +53,8 @@ class ConnectPanel(Panel):
         return f"Connected to {address}." + (EXPOSED if Address.parse(address).exposed else "")
 
     def choose_token_file(self, *_: object) -> None:
-        path = qt.QFileDialog.getOpenFileName(self.widget, "Token file of the server")
+        folder = str(preferences.state_folder())
+        path = qt.QFileDialog.getOpenFileName(self.widget, "Token file of the server", folder)
         self.use_token_file(path[0] if isinstance(path, tuple) else path)
 
     def use_token_file(self, path: str) -> None:
