@@ -173,6 +173,23 @@ def test_the_pins_agree() -> None:
     assert not [name for name in pins if name.startswith(("nvidia", "cuda"))]
 
 
+def test_the_server_brings_only_what_it_imports() -> None:
+    """MONAI Label's own requirements would bring torchvision, sam2, all of ITK, numpy 1 and pydicom 3."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = {line.lower().partition("==")[0].replace("_", "-") for line in lines if "==" in line}
+    names = {
+        re.split(r"[^\w.-]", line, maxsplit=1)[0].lower().replace("_", "-")
+        for line in project["optional-dependencies"]["server"]
+    }
+    assert names <= pins
+    assert not {"monailabel", "pydicom-seg", "torchvision", "sam2", "itk"} & names
+    assert not {"torchvision", "sam2", "itk"} & pins
+    assert {"monailabel==0.8.5", "pydicom-seg==0.4.1"} <= set(lines)
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    assert "--no-deps monailabel pydicom-seg" in makefile
+
+
 def _find_python(folder: Path, versions: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Runs find_python.sh on a machine whose only Pythons are stand-ins that report these versions."""
     for name, version in versions.items():
