@@ -21,7 +21,7 @@ from monailabel_app.server.errors import explain
 from monailabel_app.server.jobs.job import Job, State
 from monailabel_app.server.jobs.listener import JobProgress
 from monailabel_app.server.jobs.queue import FairQueue, QueueFull
-from monailabel_app.server.jobs.store import JobStore
+from monailabel_app.server.jobs.store import INTERRUPTED, JobStore
 
 logger = logging.getLogger(__name__)
 PRUNE_EVERY = 600.0
@@ -47,7 +47,7 @@ class Jobs:
         self._keep, self._on_end = keep_seconds, on_end or (lambda job: None)
         self._active: dict[str, Job] = {}
         self._lock = threading.Lock()
-        self._pruned = 0.0
+        self._pruned, self._stopping = 0.0, False
         self._durations: dict[str, float] = {}
         self._threads = [
             threading.Thread(
@@ -64,6 +64,7 @@ class Jobs:
 
     def stop(self, timeout: float = 10.0) -> None:
         """Asks running jobs to end and waits; queued ones are marked at the next start."""
+        self._stopping = True
         for queue in self._queues.values():
             queue.close()
         for job in self.active():
@@ -180,7 +181,10 @@ class Jobs:
             assert job.work is not None
             job.params = finite(job.work())
         except Cancelled:
-            self._end(job, State.CANCELLED, 409, "The job was cancelled.")
+            if self._stopping:
+                self._end(job, State.FAILED, 503, INTERRUPTED)
+            else:
+                self._end(job, State.CANCELLED, 409, "The job was cancelled.")
         except BaseException as error:  # a worker that died would leave every later job waiting
             self._end(job, State.FAILED, *explain(error))
         else:
