@@ -14,13 +14,12 @@ from torch.nn import functional
 class Alteration:
     """Drawn once, applied alike to a picture and to its labels.
 
-    `matrix` maps output to input coordinates in [-1, 1] (torch's `affine_grid`); `gamma`, `inverted` and
-    `noise` change grey values only.
+    `matrix` maps output to input coordinates in [-1, 1] (torch's `affine_grid`); `gamma` and `noise` change
+    grey values only. Never a negative: one is told and undone before anything else looks (`observe`).
     """
 
     matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
     gamma: float = 1.0
-    inverted: bool = False
     noise: float = 0.0
     seed: int = 0
 
@@ -30,7 +29,7 @@ class Alteration:
         if self.noise:
             generator = torch.Generator().manual_seed(self.seed)
             moved = (moved + self.noise * torch.randn(moved.shape, generator=generator)).clamp(0, 1)
-        return 1 - moved if self.inverted else moved
+        return moved
 
     def labels(self, maps: torch.Tensor) -> torch.Tensor:
         """`(1, C, h, w)` soft labels; outside is zero in every channel."""
@@ -42,7 +41,7 @@ class Alteration:
 
 
 def draw_alteration(rng: np.random.Generator) -> Alteration:
-    """Rotation to 20 degrees, zoom 0.75-1.2, squash to 1.25, shift to a tenth, gamma; an eighth inverted."""
+    """Rotation to 20 degrees, zoom 0.75-1.2, squash to 1.25, shift to a tenth, gamma, noise."""
     angle = math.radians(rng.uniform(-20, 20))
     zoom, squash = 1 / rng.uniform(0.75, 1.2), math.sqrt(rng.uniform(0.8, 1.25))
     cos, sin = math.cos(angle) * zoom, math.sin(angle) * zoom
@@ -54,7 +53,6 @@ def draw_alteration(rng: np.random.Generator) -> Alteration:
     return Alteration(
         matrix,
         gamma=float(np.exp(rng.uniform(math.log(0.6), math.log(1.7)))),
-        inverted=bool(rng.random() < 0.125),
         noise=float(rng.choice([0.0, 0.0, rng.uniform(0, 0.05)])),
         seed=int(rng.integers(2**31)),
     )

@@ -93,9 +93,12 @@ class Radiograph:
         """Height and width of the upright picture."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
-    def model_view(self, size: int = 256) -> ModelView:
-        """The square, antialiased, grey-normalised picture the models see, with the way back."""
-        return ModelView.of(self.pixels, size)
+    def model_view(self, size: int = 256, negative: bool = False) -> ModelView:
+        """The square, antialiased, grey-normalised picture the models see, with the way back.
+
+        `negative`: the radiograph shows bone dark; the view shows it bright, as the models know it.
+        """
+        return ModelView.of(self.pixels, size, negative)
 
     def to_stored(self, pixels: np.ndarray, where: np.ndarray) -> np.ndarray:
         """Edited pixels `(H, W)` in [0, 1] as stored values, changed only where the mask is true.

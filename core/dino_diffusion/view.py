@@ -44,6 +44,10 @@ class GreyScale:
         unit += HEADROOM
         return np.clip(unit, 0, 1, out=unit).astype(np.float32, copy=False)
 
+    def negative(self) -> GreyScale:
+        """The map that shows dark as bright."""
+        return GreyScale(self.high, self.low)
+
     def invert(self, normalised: np.ndarray) -> np.ndarray:
         """[0, 1] back to own grey values; exact where `apply` did not clip."""
         unit = (normalised - HEADROOM) / (1 - 2 * HEADROOM)
@@ -115,9 +119,14 @@ class ModelView:
     scale: GreyScale
 
     @classmethod
-    def of(cls, pixels: np.ndarray, size: int = 256) -> ModelView:
-        """View of an `(H, W)` picture: grey values normalised first, so that padding is air."""
+    def of(cls, pixels: np.ndarray, size: int = 256, negative: bool = False) -> ModelView:
+        """View of an `(H, W)` picture: grey values normalised first, so that padding is air.
+
+        `negative`: the picture shows bone dark; the view shows it bright.
+        """
         square, scale = SquareView(pixels.shape[0], pixels.shape[1], size), GreyScale.of(pixels)
+        if negative:
+            scale = scale.negative()
         return cls(square.to_model(scale.apply(pixels)), square, scale)
 
     def to_source(self, maps: torch.Tensor) -> torch.Tensor:

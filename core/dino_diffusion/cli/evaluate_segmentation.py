@@ -152,6 +152,7 @@ def describe_segmentation(figures: dict[str, Any]) -> list[str]:
         lines.append(f"{below}; the uncertainty finds them with AUROC {auroc}")
     lines.append(
         f"{figures['share_with_warnings']:.1%} of the images came with a warning, "
+        f"{figures['share_negative']:.1%} read as a negative, "
         f"{figures['share_mirrored']:.1%} flagged as mirrored, "
         f"{figures['share_foreign']:.1%} as no frontal chest radiograph"
     )
@@ -164,7 +165,8 @@ def describe_robustness(figures: dict[str, Any]) -> list[str]:
     tolerated = figures["tolerated"]
     lines = [
         f"{figures['n']} images, bundle {figures['bundle']}; in brackets the 95 % confidence interval",
-        f"{'alteration':<27}{'Dice':>7}  {'cost':<27}{'warnings':>9}{'mirrored':>9}{'foreign':>9}",
+        f"{'alteration':<27}{'Dice':>7}  {'cost':<27}"
+        + "".join(f"{check:>9}" for check in ("warnings", "negative", "mirrored", "foreign")),
         f"{'unaltered':<27}{plain['dice']:>7.4f}  {'':<27}{_shares(plain)}",
     ]
     for found in figures["alterations"]:
@@ -175,8 +177,8 @@ def describe_robustness(figures: dict[str, Any]) -> list[str]:
 
 
 def _shares(found: dict[str, float]) -> str:
-    """Of the files with any warning, flagged as mirrored, flagged as no chest radiograph."""
-    names = ("share_with_warnings", "share_mirrored", "share_foreign")
+    """Of the files with any warning, read as a negative, flagged as mirrored, as no chest radiograph."""
+    names = ("share_with_warnings", "share_negative", "share_mirrored", "share_foreign")
     return "".join(f"{found[name]:>9.1%}" for name in names)
 
 

@@ -36,7 +36,7 @@ def label_file_with(bundle: ModelBundle, embeddings: Sequence[SegmentEmbedding],
 def prediction_of(found: LungSegmentation | LearntSegmentation) -> Prediction:
     """A segmentation turned back to lie as its file does."""
     labels = found.labelmap.radiograph.source.grid.stored_plane(found.labelmap.labels)
-    return Prediction(labels, found.uncertainty, found.warnings, found.mirrored, found.foreign)
+    return Prediction(labels, found.uncertainty, found.warnings, found.view)
 
 
 def spacing_of(path: Path) -> Spacing | None:

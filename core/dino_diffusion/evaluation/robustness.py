@@ -16,7 +16,9 @@ from dino_diffusion.evaluation.intervals import interval
 from dino_diffusion.evaluation.labelfiles import pair_by_stem, read_labels, stem
 from dino_diffusion.evaluation.odd_input import ODD_INPUT, Alteration
 from dino_diffusion.evaluation.overlap import check_grid, mean_dice
+from dino_diffusion.evaluation.segmentation import shares
 from dino_diffusion.radiograph import Labelmap, Radiograph
+from dino_diffusion.view_report import ViewReport
 
 UNALTERED = "unaltered"
 TOLERATED = 0.03
@@ -33,9 +35,7 @@ class Found(Protocol):
     @property
     def warnings(self) -> tuple[str, ...]: ...
     @property
-    def mirrored(self) -> bool: ...
-    @property
-    def foreign(self) -> bool: ...
+    def view(self) -> ViewReport: ...
 
 
 Segment = Callable[[Radiograph], Found]
@@ -48,8 +48,7 @@ class Trial:
     stem: str
     dice: float
     uncertainty: float
-    mirrored: bool
-    foreign: bool
+    view: ViewReport
     warnings: tuple[str, ...]
 
 
@@ -68,9 +67,9 @@ class RobustnessReport:
         """The JSON document.
 
         `n`; `tolerated`: the Dice an alteration may cost; `unaltered` and each of `alterations`: mean `dice`,
-        `p5`, `uncertainty`, `share_with_warnings`, `share_mirrored`, `share_foreign` (hits of the mirrored
-        files, false alarms of the others); of an alteration also `cost`, the mean loss of Dice on the
-        same file, with its bootstrap interval `cost_ci95` (null below two files); `failed`.
+        `p5`, `uncertainty`, `share_with_warnings`, `share_negative`, `share_mirrored`, `share_foreign` (hits
+        where the alteration is of that name, else false alarms); of an alteration also `cost`, the mean loss
+        of Dice on the same file, with its bootstrap interval `cost_ci95` (null below two files); `failed`.
         """
         plain = self.trials[UNALTERED]
         return {
@@ -88,7 +87,14 @@ class RobustnessReport:
     def rows(self) -> list[dict[str, Any]]:
         """Every trial, for a table."""
         return [
-            {"alteration": name, **asdict(trial), "warnings": list(trial.warnings)}
+            {
+                "alteration": name,
+                "stem": trial.stem,
+                "dice": trial.dice,
+                "uncertainty": trial.uncertainty,
+                **asdict(trial.view),
+                "warnings": list(trial.warnings),
+            }
             for name, trials in self.trials.items()
             for trial in trials
         ]
@@ -179,7 +185,7 @@ def worst_of_each(
 def _trial(name: str, segment: Segment, pixels: np.ndarray, reference: np.ndarray) -> Trial:
     found = segment(Radiograph.from_array(pixels, name=name))
     dice = mean_dice(found.labelmap.labels, reference)
-    return Trial(name, dice, float(found.uncertainty), found.mirrored, found.foreign, found.warnings)
+    return Trial(name, dice, float(found.uncertainty), found.view, found.warnings)
 
 
 def _summary(trials: list[Trial]) -> dict[str, float]:
@@ -189,8 +195,7 @@ def _summary(trials: list[Trial]) -> dict[str, float]:
         "p5": float(np.percentile(dice, 5)),
         "uncertainty": float(np.mean([trial.uncertainty for trial in trials])),
         "share_with_warnings": float(np.mean([bool(trial.warnings) for trial in trials])),
-        "share_mirrored": float(np.mean([trial.mirrored for trial in trials])),
-        "share_foreign": float(np.mean([trial.foreign for trial in trials])),
+        **shares([trial.view for trial in trials]),
     }
 
 

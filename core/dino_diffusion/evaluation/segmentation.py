@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,19 @@ from dino_diffusion.evaluation.intervals import (
 )
 from dino_diffusion.evaluation.labelfiles import Pairs, Spacing, pair_by_stem, read_labels, stem
 from dino_diffusion.evaluation.overlap import LUNGS, ImageScores, Structures, score_pair
+from dino_diffusion.view_report import PROPER, ViewReport
 
 NO_LABELS = np.zeros((0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is to be scored: `(H, W)` labels on the image file's own grid, and what came with them.
-
-    `mirrored`, `foreign`: flagged as such, see `LungSegmentation`.
-    """
+    """What is to be scored: `(H, W)` labels on the image file's own grid, and what came with them."""
 
     labels: np.ndarray
     uncertainty: float | None = None
     warnings: tuple[str, ...] = ()
-    mirrored: bool = False
-    foreign: bool = False
+    view: ViewReport = PROPER
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,7 @@ class ScoredImage:
             "hd95": self.scores.hd95,
             "hd95_mm": self.scores.hd95_mm,
             "uncertainty": self.prediction.uncertainty,
-            "mirrored": self.prediction.mirrored,
-            "foreign": self.prediction.foreign,
+            **asdict(self.prediction.view),
             "warnings": list(self.prediction.warnings),
         }
 
@@ -86,8 +82,8 @@ class SegmentationReport:
         percentile of the per-image means; `hd95` in per cent of the diagonal; `hd95_mm` over the images
         whose spacing is known (else null); `ci95`: the same figures' intervals, null where there are fewer
         than two images; `uncertainty`: see `FailureRanking`; `share_with_warnings`, and of these
-        `share_mirrored` and `share_foreign`, false alarms on a folder of proper radiographs; `per_image`;
-        `failed`; `images_without_mask`; `masks_without_image`.
+        `share_negative`, `share_mirrored` and `share_foreign`, false alarms on a folder of proper
+        radiographs; `per_image`; `failed`; `images_without_mask`; `masks_without_image`.
         """
         dice, hd95, hd95_mm = self._figures(lambda values, statistic: float(statistic(np.asarray(values))))
         dice_ci, hd95_ci, hd95_mm_ci = self._figures(interval)
@@ -101,8 +97,7 @@ class SegmentationReport:
             "ci95": {"dice": dice_ci, "hd95": hd95_ci, "hd95_mm": hd95_mm_ci},
             "uncertainty": self.failure_ranking().to_dict(),
             "share_with_warnings": float(np.mean([bool(found.warnings) for found in said])),
-            "share_mirrored": float(np.mean([found.mirrored for found in said])),
-            "share_foreign": float(np.mean([found.foreign for found in said])),
+            **shares([found.view for found in said]),
             "per_image": [image.to_dict() for image in images],
             "failed": [{"stem": name, "error": sentence} for name, sentence in self.failed.items()],
             "images_without_mask": self.images_alone,
@@ -200,3 +195,9 @@ def score_pairs(
         name, sentence = next(iter(failed.items()))
         raise EvaluationError(f"None of {len(failed)} pairs could be scored; the first, {name}: {sentence}")
     return SegmentationReport(scored, failed, pairs.images_alone, pairs.masks_alone)
+
+
+def shares(views: Sequence[ViewReport]) -> dict[str, float]:
+    """Of the pictures, the share that each check flagged, as `share_<check>`."""
+    checks = [check.name for check in fields(ViewReport)]
+    return {f"share_{name}": float(np.mean([getattr(view, name) for view in views])) for name in checks}

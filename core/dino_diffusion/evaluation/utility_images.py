@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -135,10 +135,5 @@ def mixed_batches(
         pictures = torch.cat([found for found, _ in drawn])
         labels = torch.from_numpy(np.concatenate([found for _, found in drawn])).float()
         if classical:
-            pictures = torch.cat([_altered(picture[None], rng) for picture in pictures])
+            pictures = torch.cat([draw_alteration(rng).picture(picture[None]) for picture in pictures])
         yield pictures, labels
-
-
-def _altered(picture: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Never inverted: that is odd input, and no help for telling findings."""
-    return replace(draw_alteration(rng), inverted=False).picture(picture)

@@ -1,4 +1,4 @@
-"""Is this a frontal chest radiograph, and is it the right way round? Answers from the encoder's tokens alone.
+"""Is it a frontal chest radiograph, the right way round, bone bright? The encoder's tokens alone tell.
 
 `training/view_checks` fits them without a label, on pictures and on altered copies of them.
 """
@@ -15,7 +15,7 @@ SIDES_GRID, VIEW_GRID = 6, 4
 
 
 class ViewChecks(nn.Module):
-    """Two scores a picture, above 0 where a warning is due.
+    """Three scores a picture, above 0 where a warning is due.
 
     `width` of the CLS token and `patch_width` of the patches that they read.
     """
@@ -32,16 +32,27 @@ class ViewChecks(nn.Module):
         self.register_buffer("borders", torch.zeros(3))
         self.sides = nn.Linear(patch_width * SIDES_GRID * (SIDES_GRID // 2), 1, bias=False)
         self.view = nn.Linear(seen, 1)
+        self.polarity = nn.Linear(seen, 1)
+        # Until fitted nothing counts as a negative, which would be turned round before it is read.
+        nn.init.zeros_(self.polarity.weight)
+        nn.init.zeros_(self.polarity.bias)
 
     def mirrored(self, tokens: EncoderOutput) -> torch.Tensor:
         """`(B,)`: the heart and the stomach seem to lie on the wrong side."""
         return self.sides(side_difference(tokens))[:, 0] - self.borders[0]
 
+    def negative(self, tokens: EncoderOutput) -> torch.Tensor:
+        """`(B,)`: the grey values run the wrong way, bone is dark."""
+        return self.polarity(self._standardised(tokens))[:, 0]
+
     def foreign(self, tokens: EncoderOutput) -> torch.Tensor:
         """`(B,)`: turned, cut, scrambled, or far from anything seen in training."""
-        seen = (view_tokens(tokens) - self.mean) / self.scale
+        seen = self._standardised(tokens)
         turned = self.view(seen)[:, 0] - self.borders[1]
         return torch.maximum(turned, seen.square().mean(1) / self.borders[2].clamp_min(1e-6) - 1)
+
+    def _standardised(self, tokens: EncoderOutput) -> torch.Tensor:
+        return (view_tokens(tokens) - self.mean) / self.scale
 
 
 def side_difference(tokens: EncoderOutput) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """A structure learnt from one corrected example, or a few, against the frozen bundle.
 
-Each example is shown as it is and in altered copies (turned, zoomed, squashed, darker, inverted), its mask
+Each example is shown as it is and in altered copies (turned, zoomed, squashed, darker), its mask
 altered alike; a light head learns to read the mask from the bundle's descriptors. Being taught again adds a
 head, and heads vote by how many examples each has seen: nothing of earlier images has to be kept for that.
 """
@@ -24,6 +24,7 @@ from dino_diffusion.segmentation.descriptors import FINE, Descriptors, describe_
 from dino_diffusion.segmentation.embedding import LearntSegment, Lesson, SegmentEmbedding
 from dino_diffusion.segmentation.examples import has_holes, labels_in, parts_of, targets_of
 from dino_diffusion.segmentation.heads import STEPS, train_head
+from dino_diffusion.segmentation.observation import look
 
 Example = tuple[Radiograph, np.ndarray]
 """A radiograph and label values `(H, W)` on its grid."""
@@ -62,7 +63,7 @@ def learn(
     if start is not None:
         start.check(bundle)
     values = _values(examples, labels, start)
-    views = [radiograph.model_view(bundle.size) for radiograph, _ in examples]
+    views = [look(bundle, radiograph)[0] for radiograph, _ in examples]
     targets = [
         targets_of(mask, view, values, radiograph.source.name)
         for (radiograph, mask), view in zip(examples, views, strict=True)

@@ -16,10 +16,11 @@ from dino_diffusion.radiograph import Labelmap
 from dino_diffusion.segmentation.descriptors import describe
 from dino_diffusion.segmentation.embedding import SegmentEmbedding, check_together
 from dino_diffusion.segmentation.examples import keep_parts
-from dino_diffusion.segmentation.lungs import BLEED, FOREIGN, MIRRORED
+from dino_diffusion.segmentation.lungs import BLEED
 from dino_diffusion.segmentation.observation import Observation
 from dino_diffusion.segmentation.refine import guided_upsample
 from dino_diffusion.view import ModelView
+from dino_diffusion.view_report import PROPER, ViewReport
 
 RADIUS = 4
 """Radius of the guided filter in model pixels: one finer cell, so that thin structures stay."""
@@ -39,9 +40,8 @@ class LearntSegmentation:
     labelmap: Labelmap
     uncertainties: dict[str, float]
     uncertainty_map: np.ndarray
+    view: ViewReport = PROPER
     warnings: tuple[str, ...] = ()
-    mirrored: bool = False
-    foreign: bool = False
 
     @property
     def uncertainty(self) -> float:
@@ -80,19 +80,14 @@ def segment_with(
     }
     segments = {learnt.segment.value: learnt.segment for e in embeddings for learnt in e.segments}
     names = {value: segment.name for value, segment in segments.items()}
-    checks, tokens = bundle.readout.checks, observation.encoded.tokens
-    mirrored = checks is not None and bool(checks.mirrored(tokens) > 0)
-    foreign = checks is not None and bool(checks.foreign(tokens) > 0)
     missing = [name for value, name in names.items() if not (labels == value).any()]
-    said = [FOREIGN] * foreign + [MIRRORED] * (mirrored and not foreign)
-    said += [f"'{name}' was not found; look at the picture." for name in missing]
+    said = [f"'{name}' was not found; look at the picture." for name in missing]
     return LearntSegmentation(
         Labelmap(labels, radiograph, names, segments),
         uncertainties,
         view.to_source(doubts.amax(1, keepdim=True))[0, 0].numpy(),
-        tuple(said),
-        mirrored,
-        foreign,
+        observation.report,
+        (*observation.report.warnings, *said),
     )
 
 

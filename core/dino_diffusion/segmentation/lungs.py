@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,18 +16,13 @@ from dino_diffusion.segmentation.observation import Observation, observe
 from dino_diffusion.segmentation.refine import guided_upsample
 from dino_diffusion.segmentation.shape import largest_region
 from dino_diffusion.view import ModelView
+from dino_diffusion.view_report import PROPER, ViewReport
 
 SMALL_LUNG = 0.02
 """A lung below this share of the picture is reported."""
 
 HIGH_UNCERTAINTY = 0.25
 """Uncertainty of the whole image above which the result deserves a look."""
-
-FOREIGN = "This looks like no upright frontal chest radiograph; the labels mean little."
-MIRRORED = (
-    "The heart and the stomach seem to lie on the wrong side; is the picture mirrored? "
-    "Right and left are named as if it were not."
-)
 
 BLEED = 2
 """Model pixels beyond a kept region in which the probability may still decide the outline."""
@@ -40,11 +35,8 @@ class LungSegmentation:
     labelmap: Labelmap
     uncertainty: float
     uncertainty_map: np.ndarray
+    view: ViewReport = PROPER
     warnings: tuple[str, ...] = ()
-    mirrored: bool = False
-    """The heart and the stomach seem to lie on the wrong side; the labels are not swapped for it."""
-    foreign: bool = False
-    """It looks like no upright frontal chest radiograph; the labels mean little then."""
 
 
 def segment_lungs(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) -> LungSegmentation:
@@ -67,15 +59,9 @@ def lungs_of(bundle: ModelBundle, observation: Observation) -> LungSegmentation:
         refined = guided_upsample(votes.mean(0), view.pixels.to(bundle.device))[0].cpu()
     labels = labels_of(view, keep_largest(refined[1:].numpy()))
     on_grid = view.to_source(doubt_of(votes).cpu())[0, 0].numpy()
-    checks, tokens = bundle.readout.checks, observation.encoded.tokens
-    found = LungSegmentation(
-        Labelmap(labels, radiograph),
-        image_uncertainty(votes),
-        on_grid,
-        mirrored=checks is not None and bool(checks.mirrored(tokens) > 0),
-        foreign=checks is not None and bool(checks.foreign(tokens) > 0),
-    )
-    return replace(found, warnings=_warnings(found))
+    uncertainty = image_uncertainty(votes)
+    warnings = _warnings(labels, uncertainty, observation.report)
+    return LungSegmentation(Labelmap(labels, radiograph), uncertainty, on_grid, observation.report, warnings)
 
 
 def labels_of(view: ModelView, lungs: np.ndarray) -> np.ndarray:
@@ -112,15 +98,13 @@ def keep_largest(lungs: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _warnings(found: LungSegmentation) -> tuple[str, ...]:
-    if found.foreign:
-        return (FOREIGN,)
-    labels, said = found.labelmap.labels, []
+def _warnings(labels: np.ndarray, uncertainty: float, view: ViewReport) -> tuple[str, ...]:
+    if view.foreign:
+        return view.warnings
+    said = list(view.warnings)
     for value, name in ((RIGHT_LUNG, "right"), (LEFT_LUNG, "left")):
         if (labels == value).mean() < SMALL_LUNG:
             said.append(f"The {name} lung is missing or very small; look at the picture.")
-    if found.mirrored:
-        said.append(MIRRORED)
-    if found.uncertainty > HIGH_UNCERTAINTY:
+    if uncertainty > HIGH_UNCERTAINTY:
         said.append("The outline is uncertain; look at it before you use it.")
     return tuple(said)

@@ -14,6 +14,7 @@ from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation.features import Encoded, layer_features
 from dino_diffusion.view import ModelView
+from dino_diffusion.view_report import PROPER, ViewReport
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Observation:
 
     `features` (times, 1, width, h, w) fp32 on the bundle's device: the denoiser's features at each of the
     read-out's noise levels, on the latent's grid. `widths`: how many channels each layer has in them.
+    `report`: what the bundle's checks say of the picture; `view` shows bone bright even where that does not.
     `attention`: the denoiser's self-attention in the same passes, heads averaged, on the bundle's device;
     empty where it was not asked for.
     """
@@ -32,6 +34,7 @@ class Observation:
     features: torch.Tensor
     widths: tuple[int, ...]
     seed: int = 0
+    report: ViewReport = PROPER
     attention: tuple[AttentionMap, ...] = ()
 
 
@@ -46,13 +49,11 @@ def observe(
 
     The callback hears (done, total) after every pass, and may raise Cancelled.
     """
-    view = radiograph.model_view(bundle.size)
-    with inference(bundle.device):
-        encoded = Encoded.of(view.pixels.to(bundle.device), bundle.encoder, bundle.autoencoder)
+    view, encoded, report = look(bundle, radiograph)
     layers, maps = _passes(bundle, encoded, seed, attention, callback)
     features = torch.stack([torch.cat(found, dim=1) for found in layers])
     widths = tuple(layer.shape[1] for layer in layers[0])
-    return Observation(radiograph, view, encoded, features, widths, seed, maps)
+    return Observation(radiograph, view, encoded, features, widths, seed, report, maps)
 
 
 def with_attention(bundle: ModelBundle, observation: Observation) -> Observation:
@@ -61,6 +62,25 @@ def with_attention(bundle: ModelBundle, observation: Observation) -> Observation
         return observation
     _, maps = _passes(bundle, observation.encoded, observation.seed, attention=True)
     return replace(observation, attention=maps)
+
+
+def look(bundle: ModelBundle, radiograph: Radiograph) -> tuple[ModelView, Encoded, ViewReport]:
+    """The view, what encoder and autoencoder make of it, and the checks; of a negative all as its negative."""
+    view, encoded, report = _encoded(bundle, radiograph)
+    if report.negative:
+        other = _encoded(bundle, radiograph, negative=True)
+        if not other[2].negative:  # what is a negative both ways is neither
+            return (*other[:2], replace(other[2], negative=True))
+    return view, encoded, replace(report, negative=False)
+
+
+def _encoded(
+    bundle: ModelBundle, radiograph: Radiograph, negative: bool = False
+) -> tuple[ModelView, Encoded, ViewReport]:
+    view = radiograph.model_view(bundle.size, negative)
+    with inference(bundle.device):
+        encoded = Encoded.of(view.pixels.to(bundle.device), bundle.encoder, bundle.autoencoder)
+        return view, encoded, ViewReport.of(bundle.readout.checks, encoded.tokens)
 
 
 def _passes(

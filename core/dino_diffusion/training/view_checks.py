@@ -1,4 +1,4 @@
-"""Fits the checks of side and view, without a label: pictures against altered copies of themselves.
+"""Fits the checks of side, polarity and view, without a label: pictures against altered copies of themselves.
 
 Only here is a picture ever mirrored, turned upside down, cut or scrambled, and only to learn to notice it.
 """
@@ -29,7 +29,7 @@ def fit_view_checks(
     """Checks fitted on model views `(N, 1, S, S)`, upright and the right way round as archives hold them.
 
     `encode` maps `(B, 1, S, S)` to tokens. Odd but proper pictures (`draw_alteration`: rotated a little,
-    inverted, with black borders) count as proper.
+    with black borders) count as proper.
     """
     columns: dict[str, list[EncoderOutput]] = {}
     for batch in pixels.split(8):
@@ -41,6 +41,7 @@ def fit_view_checks(
             "odd mirrored": torch.cat([a.picture(p[None].flip(-1)) for a, p in zip(odd, batch, strict=True)]),
             "foreign": torch.cat([spoil(p[None], rng) for p in batch]),
         }
+        pictures |= {f"negative {name}": 1 - pictures[name] for name in ("plain", "odd", "mirrored")}
         for name, picture in pictures.items():
             columns.setdefault(name, []).append(encode(picture))
     tokens = {
@@ -70,6 +71,12 @@ def fit_view_checks(
         )
         checks.view.weight.copy_(weight[None])
         checks.view.bias.copy_(bias)
+        weight, bias = logistic_regression(
+            gather(standard, "negative plain", "negative odd", "negative mirrored"),
+            gather(standard, "plain", "odd", "mirrored"),
+        )
+        checks.polarity.weight.copy_(weight[None])
+        checks.polarity.bias.copy_(bias)
     kept_back = slice(fitted.stop, None)
     with torch.no_grad():
         plain = EncoderOutput(encoded.cls[kept_back], encoded.patches[kept_back])

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from dino_diffusion.cli.app import app
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap, Radiograph
+from dino_diffusion.view_report import PROPER, ViewReport
 from tests.tiny import saved_tiny_bundle, smooth_picture
 
 Command = Callable[..., Result]
@@ -44,8 +45,7 @@ class HalfAndHalf:
     uncertainty: float
     uncertainty_map: np.ndarray
     warnings: tuple[str, ...]
-    mirrored: bool = False
-    foreign: bool = False
+    view: ViewReport = PROPER
 
 
 def half_and_half(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) -> HalfAndHalf:

@@ -17,6 +17,7 @@ from dino_diffusion.evaluation.odd_input import ODD_INPUT
 from dino_diffusion.evaluation.overlap import mean_dice
 from dino_diffusion.evaluation.robustness import evaluate_robustness, read_pair, worst_of_each
 from dino_diffusion.radiograph import Labelmap, Radiograph
+from dino_diffusion.view_report import ViewReport
 from tests.core.evaluation.lungs import two_lungs
 
 SMALL = {name: alter for name, alter in ODD_INPUT.items() if name not in ("2000 pixels", "4000 pixels")}
@@ -35,8 +36,7 @@ class Answer:
     labelmap: Labelmap
     uncertainty: float
     warnings: tuple[str, ...]
-    mirrored: bool = False
-    foreign: bool = False
+    view: ViewReport
 
 
 def by_shade(radiograph: Radiograph) -> Answer:
@@ -47,9 +47,9 @@ def by_shade(radiograph: Radiograph) -> Answer:
     labels[np.abs(pixels - 0.1) < 0.05] = 2
     odd = bool(labels.any()) and radiograph.pixels[0, 0] < 0.5
     right, left = (np.flatnonzero((labels == value).any(0)) for value in (1, 2))
-    mirrored = len(right) > 0 and len(left) > 0 and right[0] > left[0]
+    mirrored = bool(len(right)) and bool(len(left)) and bool(right[0] > left[0])
     warnings = ("A black corner.",) if odd else ()
-    return Answer(Labelmap(labels, radiograph), float(odd), warnings, mirrored=bool(mirrored))
+    return Answer(Labelmap(labels, radiograph), float(odd), warnings, ViewReport(mirrored=mirrored))
 
 
 @pytest.mark.parametrize("name", ODD_INPUT)

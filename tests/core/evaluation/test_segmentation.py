@@ -61,6 +61,7 @@ def test_report_has_the_contracts_shape_and_averages(folders: tuple[Path, Path])
             "hd95": pytest.approx(3.0),
             "hd95_mm": None,
             "uncertainty": 0.4,
+            "negative": False,
             "mirrored": False,
             "foreign": False,
             "warnings": ["Look at it."],

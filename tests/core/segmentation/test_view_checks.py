@@ -31,7 +31,7 @@ def encode(pictures: torch.Tensor) -> EncoderOutput:
     return EncoderOutput(spread, torch.cat([cells, cells.square()], dim=1))
 
 
-def test_mirrored_and_foreign_pictures_are_noticed_and_others_are_not() -> None:
+def test_mirrored_negative_and_foreign_pictures_are_noticed_and_others_are_not() -> None:
     checks = fit_view_checks(chests(120), encode, np.random.default_rng(0))
     fresh = chests(60, seed=1)
     plain, mirrored = encode(fresh), encode(fresh.flip(-1))
@@ -40,6 +40,9 @@ def test_mirrored_and_foreign_pictures_are_noticed_and_others_are_not() -> None:
     assert (checks.foreign(plain) > 0).float().mean() <= 0.1
     assert (checks.foreign(mirrored) > 0).float().mean() <= 0.1
     assert (checks.foreign(encode(fresh.flip(-2))) > 0).float().mean() >= 0.95
+    for picture in (fresh, fresh.flip(-1)):
+        assert (checks.negative(encode(1 - picture)) > 0).float().mean() >= 0.95
+        assert (checks.negative(encode(picture)) > 0).float().mean() <= 0.05
     noise = torch.rand(20, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     assert (checks.foreign(encode(noise)) > 0).all()
 
