@@ -65,7 +65,7 @@ def with_attention(bundle: ModelBundle, observation: Observation) -> Observation
 
 
 def look(bundle: ModelBundle, radiograph: Radiograph) -> tuple[ModelView, Encoded, ViewReport]:
-    """The view, what encoder and autoencoder make of it, and the checks; of a negative all as its negative."""
+    """The view, what encoder and autoencoder make of it, and the checks; of a negative, as its negative."""
     view, encoded, report = _encoded(bundle, radiograph)
     if report.negative:
         other = _encoded(bundle, radiograph, negative=True)
