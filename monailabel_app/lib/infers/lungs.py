@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from dino_diffusion.codes import LUNG_NAMES
@@ -50,7 +51,7 @@ class Lungs(Task):
         report(0.9, "Writing the labels")
         params = described(labelmap) | {"uncertainty": uncertainty, "uncertainties": each}
         params |= {"warnings": warnings}
-        params |= {"foreign": found.foreign, "mirrored": found.mirrored}
+        params |= asdict(found.view)
         return write_labels(labelmap, request), params
 
     def apply(self, radiograph: Radiograph, learnt: Sequence[SegmentEmbedding]) -> LearntSegmentation:
