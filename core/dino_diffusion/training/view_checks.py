@@ -11,12 +11,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from dino_diffusion.alterations import draw_alteration
+from dino_diffusion.alterations import Alteration, draw_alteration
 from dino_diffusion.models.encoder import EncoderOutput
 from dino_diffusion.models.view_checks import ViewChecks, side_difference, view_tokens
 
 FALSE_ALARMS = 0.02
-"""Share of unaltered pictures, kept back from the fit, above each border."""
+"""Share of proper pictures, kept back from the fit, above each border."""
+
+PROPER = ("plain", "odd", "aside", "mirrored")
+"""What shows a chest as it should be; on which side the heart lies is for another check to tell."""
+
+WIDEST_BORDER = 0.3
+"""Of the picture, on one side."""
 
 KEPT_BACK = 0.25
 DECAY = 0.1
@@ -29,19 +35,19 @@ def fit_view_checks(
     """Checks fitted on model views `(N, 1, S, S)`, upright and the right way round as archives hold them.
 
     `encode` maps `(B, 1, S, S)` to tokens. Odd but proper pictures (`draw_alteration`: rotated a little,
-    with black borders) count as proper.
+    with black borders; and off the middle, with a black border on one side) count as proper.
     """
     columns: dict[str, list[EncoderOutput]] = {}
     for batch in pixels.split(8):
-        odd = [draw_alteration(rng) for _ in batch]
-        pictures = {
-            "plain": batch,
-            "mirrored": batch.flip(-1),
-            "odd": torch.cat([a.picture(p[None]) for a, p in zip(odd, batch, strict=True)]),
-            "odd mirrored": torch.cat([a.picture(p[None].flip(-1)) for a, p in zip(odd, batch, strict=True)]),
+        pictures = {"plain": batch, "mirrored": batch.flip(-1)}
+        for name, draw in (("odd", draw_alteration), ("aside", draw_border)):
+            drawn = list(zip([draw(rng) for _ in batch], batch, strict=True))
+            pictures[name] = torch.cat([a.picture(p[None]) for a, p in drawn])
+            pictures[f"{name} mirrored"] = torch.cat([a.picture(p[None].flip(-1)) for a, p in drawn])
+        pictures |= {
             "foreign": torch.cat([spoil(p[None], rng) for p in batch]),
         }
-        pictures |= {f"negative {name}": 1 - pictures[name] for name in ("plain", "odd", "mirrored")}
+        pictures |= {f"negative {name}": 1 - pictures[name] for name in PROPER}
         for name, picture in pictures.items():
             columns.setdefault(name, []).append(encode(picture))
     tokens = {
@@ -58,34 +64,38 @@ def fit_view_checks(
     encoded = tokens["plain"]
     checks = ViewChecks(encoded.cls.shape[1], encoded.patches.shape[1])
     with torch.no_grad():
-        proper = gather(views, "plain", "odd", "mirrored")  # mirrored is for the other check to tell
+        proper = gather(views, *PROPER)
         checks.mean.copy_(proper.mean(0))
         checks.scale.copy_(proper.std(0).clamp_min(1e-6))
         weight, _ = logistic_regression(
-            gather(sides, "mirrored", "odd mirrored"), gather(sides, "plain", "odd")
+            gather(sides, "mirrored", "odd mirrored", "aside mirrored"),
+            gather(sides, "plain", "odd", "aside"),
         )
         checks.sides.weight.copy_(weight[None])
         standard = {name: (view - checks.mean) / checks.scale for name, view in views.items()}
-        weight, bias = logistic_regression(
-            gather(standard, "foreign"), gather(standard, "plain", "odd", "mirrored")
-        )
+        weight, bias = logistic_regression(gather(standard, "foreign"), gather(standard, *PROPER))
         checks.view.weight.copy_(weight[None])
         checks.view.bias.copy_(bias)
         weight, bias = logistic_regression(
-            gather(standard, "negative plain", "negative odd", "negative mirrored"),
-            gather(standard, "plain", "odd", "mirrored"),
+            gather(standard, *(f"negative {name}" for name in PROPER)), gather(standard, *PROPER)
         )
         checks.polarity.weight.copy_(weight[None])
         checks.polarity.bias.copy_(bias)
     kept_back = slice(fitted.stop, None)
     with torch.no_grad():
-        plain = EncoderOutput(encoded.cls[kept_back], encoded.patches[kept_back])
+        unmirrored = torch.cat([sides[name][kept_back] for name in ("plain", "odd", "aside")])
         upright = torch.cat([standard["plain"][kept_back], standard["mirrored"][kept_back]])
         distance = upright.square().mean(1)
-        scores = (checks.mirrored(plain), checks.view(upright)[:, 0], distance)
+        scores = (checks.sides(unmirrored)[:, 0], checks.view(upright)[:, 0], distance)
         borders = [score.quantile(1 - FALSE_ALARMS) for score in scores]
         checks.borders.copy_(torch.stack(borders))
     return checks
+
+
+def draw_border(rng: np.random.Generator) -> Alteration:
+    """A black border to the left or to the right, and what makes the picture a square again."""
+    zoom = 1 / (1 - rng.uniform(0, WIDEST_BORDER))
+    return Alteration(((zoom, 0.0, float(rng.choice((-1, 1))) * (zoom - 1)), (0.0, zoom, 0.0)))
 
 
 def spoil(picture: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
