@@ -168,7 +168,7 @@ def card(
     device: options.Device = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a bundle's model card, its figures and a picture of its first sixteen samples into its folder."""
+    """Write a bundle's model card, its figures and a page of its first samples into its folder."""
     console = Output(quiet)
     measured = read_json(figures)
     loaded = load_bundle(str(bundle), device, console)
@@ -188,7 +188,7 @@ def card(
     text = write_card(measured, read_json(notes) if notes.exists() else {}, tuple(fault or ()))
     made = sample(loaded, console, SHOWN)
     captions = [f"seed 0, {k}" for k in range(SHOWN)]
-    sheet = contact_sheet([item.pixels for item in made], captions, tile=192, title="Synthetic, none picked")
+    sheet = contact_sheet([item.pixels for item in made], captions, tile=144, title="Synthetic, none picked")
     save_png(sheet, bundle / SAMPLES_PICTURE)
     write_json(measured, bundle / FIGURES)
     with atomic_path(bundle / CARD) as temporary:
