@@ -32,8 +32,8 @@ class ViewChecks(nn.Module):
         self.register_buffer("borders", torch.zeros(3))
         self.sides = nn.Linear(patch_width * SIDES_GRID * (SIDES_GRID // 2), 1, bias=False)
         self.view = nn.Linear(seen, 1)
-        self.polarity = nn.Linear(seen, 1)
         # Until fitted nothing counts as a negative, which would be turned round before it is read.
+        self.polarity = nn.utils.skip_init(nn.Linear, seen, 1)
         nn.init.zeros_(self.polarity.weight)
         nn.init.zeros_(self.polarity.bias)
 
