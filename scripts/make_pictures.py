@@ -27,7 +27,7 @@ from dino_diffusion.segmentation.zones import zoned
 
 ROOT = Path(__file__).parents[1]
 DOCS, SAMPLES = ROOT / "docs", ROOT / "core" / "dino_diffusion" / "samples"
-COLUMNS = 6
+COLUMNS, GUIDANCE = 6, 6.0
 Page = Callable[[ModelBundle], np.ndarray]
 
 
@@ -60,11 +60,12 @@ def painting(bundle: ModelBundle) -> np.ndarray:
     """One mask painted with several concepts, what changed below, and the healthy twin."""
     radiograph = sample(1)
     mask = lower_left(zoned(segment_lungs(bundle, radiograph).labelmap).labels)
+    settings = InpaintSettings(guidance=GUIDANCE)
     shown = [(borders(radiograph.pixels, mask.astype(np.uint8)), "the sample, the mask")]
     for name in ("pneumonia", "consolidation", "effusion", "atelectasis"):
         concepts = [(find_concept(name), 1.0)]
-        made = inpaint(bundle, radiograph, mask, concepts=concepts, settings=InpaintSettings())[0]
-        shown.append((made.pixels, name))
+        made = inpaint(bundle, radiograph, mask, concepts=concepts, settings=settings)[0]
+        shown.append((made.pixels, f"{name}, guidance {GUIDANCE:g}"))
     twin = healthy_twin(bundle, radiograph, find_concept("healthy")).candidates[0]
     shown.append((twin.pixels, "healthy twin"))
     changes = [(difference_map(radiograph.pixels, pixels, 512), "what changed") for pixels, _ in shown[1:]]

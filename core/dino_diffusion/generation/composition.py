@@ -42,24 +42,29 @@ def concept_velocity(
     present: torch.Tensor | None = None,
     interval: tuple[float, float] = (0.0, 1.0),
 ) -> VelocityModel:
-    """v = v_0 + guidance * sum_i w_i (v_i - v_0), where v_i sees concept i and v_0 no concept.
+    """v = v_0 + guidance * sum_i w_i (v_i - v), where v_i sees concept i alone, v nothing at all.
 
-    All see the same patch tokens: those of `encoded` where `present` (see `concept_condition`), else none, so
-    that v_0 is what the model would paint there anyway. Weights that sum up to 1 interpolate, others compose
-    (Liu et al. 2022, arXiv 2206.01714). Outside of the closed `interval` of flow times guidance is 1.
+    v_0 sees the patch tokens of `encoded` where `present` (see `concept_condition`) and no concept: what the
+    model would paint there anyway. Concepts are composed with it (Liu et al. 2022, arXiv 2206.01714) and not
+    shown beside it, because patch tokens tell the model nearly everything: beside them a concept moved the
+    grey of an edit by a quarter of what it moves it alone. Weights that sum up to 1 interpolate. Outside of
+    the closed `interval` of flow times guidance is 1.
     """
-    if present is None:
-        present = torch.ones(1, bundle.denoiser.tokens, dtype=torch.bool, device=frames.device)
-    without_cls = present.clone()
-    without_cls[:, 0] = False
-    around = concept_condition(bundle, None, frames, encoded, without_cls)
-    conditions = [concept_condition(bundle, concept, frames, encoded, present) for concept, _ in concepts]
+    nothing = bundle.denoiser.unconditional(frames)
+    conditions = [concept_condition(bundle, concept, frames) for concept, _ in concepts]
+    around = []
+    if encoded is not None:
+        if present is None:
+            present = torch.ones(1, bundle.denoiser.tokens, dtype=torch.bool, device=frames.device)
+        without_cls = present.clone()
+        without_cls[:, 0] = False
+        around = [concept_condition(bundle, None, frames, encoded, without_cls)]
     guided, plain = (
         composed(
             bundle.denoiser,
-            conditions,
-            [scale * weight for _, weight in concepts],
-            around,
+            [*around, *conditions],
+            [*(1.0 for _ in around), *(scale * weight for _, weight in concepts)],
+            nothing,
             concatenate=Condition.cat,
         )
         for scale in (guidance, 1.0)

@@ -49,7 +49,7 @@ def noisy(bundle: ModelBundle, count: int = 2) -> torch.Tensor:
 def test_the_velocity_is_the_composition(
     bundle: ModelBundle, concepts: tuple[Concept, Concept], with_image: bool
 ) -> None:
-    """Liu et al. 2022, eq. 11, each velocity computed alone; the base sees the patches but no CLS."""
+    """Liu et al. 2022, eq. 11, each velocity computed alone; what is around has patches but no CLS."""
     encoded, present = None, None
     if with_image:
         with torch.no_grad():
@@ -62,11 +62,11 @@ def test_the_velocity_is_the_composition(
     without_cls[:, 0] = False
     with torch.no_grad():
         base = bundle.denoiser(x, t, concept_condition(bundle, None, frames(), encoded, without_cls))
+        nothing = bundle.denoiser(x, t, bundle.denoiser.unconditional(frames()))
         single = [
-            bundle.denoiser(x, t, concept_condition(bundle, concept, frames(), encoded, present))
-            for concept in concepts
+            bundle.denoiser(x, t, concept_condition(bundle, concept, frames())) for concept in concepts
         ]
-        expected = base + 3.0 * (0.3 * (single[0] - base) - 0.6 * (single[1] - base))
+        expected = base + 3.0 * (0.3 * (single[0] - nothing) - 0.6 * (single[1] - nothing))
         weighted = [(concepts[0], 0.3), (concepts[1], -0.6)]
         found = concept_velocity(bundle, weighted, frames(), 3.0, encoded, present)(x, t)
     assert torch.allclose(found, expected, atol=1e-3)
