@@ -19,6 +19,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
 from dino_diffusion import __version__
+from dino_diffusion.device import device_name
 from monailabel_app.lib.activelearning.scoring import ScoreAll
 from monailabel_app.lib.batch import ORIGINAL, Batch
 from monailabel_app.lib.concepts import Concepts
@@ -71,6 +72,12 @@ class DinoDiffusionApp(MONAILabelApp):
         # Upstream scores in a process of its own, which loads the app again for every label.
         self._auto_update_scoring = False
         self.embeddings.changed = self._learnt
+
+    def info(self) -> dict[str, Any]:
+        """MONAI Label's, with the device in words and the model's id, for a client to show."""
+        bundle = self.engine.bundle
+        device = "CPU" if bundle.device.type == "cpu" else device_name(bundle.device)
+        return {**super().info(), "device": device, "bundle": bundle.id}
 
     def init_datastore(self) -> Datastore:
         """A folder, or a DICOMweb archive by its address."""

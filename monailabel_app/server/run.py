@@ -134,7 +134,6 @@ class Announced(uvicorn.Server):
 def announcement(settings: ServerSettings, instance: MONAILabelApp, address: str) -> str:
     """What a person has to know, one thing a line."""
     info = instance.info()
-    engine = getattr(instance, "engine", None)
     lines = [
         f"Address: {address}",
         f"Token: {settings.token}"
@@ -142,7 +141,7 @@ def announcement(settings: ServerSettings, instance: MONAILabelApp, address: str
         else "Token: none (--no-auth): every program here gets in",
         f"Studies: {settings.studies} ({info['datastore']['total']} images)",
         f"Models: {', '.join(info['models'])}",
-        f"Device: {engine.bundle.device}" if engine is not None else "",
+        f"Device: {info['device']}" if "device" in info else "",
         f"3D Slicer: DiNO-Diffusion module, Connect, {address} and the token; the stock MONAI Label module: "
         "the same address, any user name, the token as password.",
         "Ctrl-C ends it.",

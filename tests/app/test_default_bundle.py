@@ -94,5 +94,6 @@ def test_it_is_loaded_once_and_asking_about_it_costs_nothing(
 ) -> None:
     monkeypatch.setattr(Engine, "load", None)
     info = real.info()
+    assert info["device"] and info["bundle"] == real.engine.bundle.id
     assert {"lungs", "regions", "inpaint", "variant", "twin", "strip"} <= set(info["models"])
     assert info["models"]["strip"]["type"] == "others" and info["models"]["lungs"]["type"] == "segmentation"
