@@ -116,14 +116,12 @@ def fit_clusters(readout: LungReadout, features: torch.Tensor, count: int, seed:
 def named_by_oracle(
     clusters: ClusterReadout, features: torch.Tensor, reference: torch.Tensor
 ) -> ClusterReadout:
-    """The same clusters, each region called what most of its cells are in the image's own mask.
+    """The same clusters, each region as much lung as its cells are in the image's own mask.
 
     `features` (times, width, h, w) of one image; `reference` (3, h, w) the mask's shares of a cell, in the
     model's view. It has seen the answer: a figure to be reported apart, never as label-free.
     """
-    majority = functional.one_hot(reference.argmax(0), 3).permute(2, 0, 1)
-    shares = named(clusters, features, majority.expand(len(features), -1, -1, -1)).names
-    return ClusterReadout(clusters.readout, clusters.centres, functional.one_hot(shares.argmax(1), 3).float())
+    return named(clusters, features, reference.expand(len(features), -1, -1, -1))
 
 
 def named(clusters: ClusterReadout, features: torch.Tensor, lungs: torch.Tensor) -> ClusterReadout:
