@@ -4,94 +4,64 @@
 
 A setting is SOLVER:STEPS:GUIDANCE[:FROM:TO], the last two the flow times between which guidance acts. All of
 them draw the same tokens and noise from the bundle's prior and are compared with the same held-out images;
-KID does not depend on how many there are. A setting measured before, of the same bundle and number, is kept
-in DIR.
+KID does not depend on how many there are. Every setting is also compared with the one of the most steps,
+picture by picture of the same noise, which tells smaller differences apart. What was drawn is kept in DIR.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from documents import write_between
 
 from dino_diffusion.cli.console import hush_libraries
-from dino_diffusion.files.atomic import atomic_path
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from dino_diffusion.evaluation.drawn import Drawing
     from dino_diffusion.evaluation.release import Measurement
 
 SETTINGS = (
-    "dpmpp_2m:6:2", "dpmpp_2m:8:2", "dpmpp_2m:10:2", "dpmpp_2m:16:2", "dpmpp_2m:50:2",
-    "heun:8:2", "euler:16:2", "dpmpp_2m:16:1", "dpmpp_2m:16:1.5", "dpmpp_2m:16:3", "dpmpp_2m:16:2:0:1",
+    "dpmpp_2m:50:2", "dpmpp_2m:10:2", "dpmpp_2m:8:2", "dpmpp_2m:16:2", "dpmpp_2m:6:2",
+    "dpmpp_2m:10:1", "dpmpp_2m:10:1.5", "dpmpp_2m:10:3", "dpmpp_2m:10:2:0:1", "dpmpp_2m:10:2:0.3:0.8",
+    "euler:10:2", "heun:5:2",
 )  # fmt: skip
 SCRIPT = "benchmarks/sampling.py"
 
-
-@dataclass(frozen=True)
-class Setting:
-    """How to sample; `interval`: flow times between which guidance acts."""
-
-    sampler: str
-    steps: int
-    guidance: float
-    interval: tuple[float, float]
-
-    @classmethod
-    def parse(cls, text: str) -> Setting:
-        """`SOLVER:STEPS:GUIDANCE[:FROM:TO]`; raises SystemExit for anything else."""
-        from dino_diffusion.generation.sampled import GUIDANCE_INTERVAL
-        from dino_diffusion.sampling import SAMPLERS
-
-        try:
-            sampler, steps, guidance, *interval = text.split(":")
-            low, high = (float(value) for value in interval or GUIDANCE_INTERVAL)
-            if sampler not in SAMPLERS:
-                raise ValueError(sampler)
-            return cls(sampler, int(steps), float(guidance), (low, high))
-        except ValueError as error:
-            known = ", ".join(SAMPLERS)
-            raise SystemExit(
-                f"{text}: write SOLVER:STEPS:GUIDANCE[:FROM:TO], SOLVER one of {known}"
-            ) from error
+Features = dict[str, "np.ndarray"]
+"""`(N, D)` by the name of the network."""
 
 
 def main() -> None:
-    """Measures the settings that are missing, one after the other, and prints the table after each."""
+    """Draws the settings one after the other, and prints the table in the end."""
     options = parse()
     hush_libraries()
     from dino_diffusion.evaluation.release import Measurement
     from dino_diffusion.models import ModelBundle
 
+    settings = {text: setting(text) for text in options.settings}
     bundle = ModelBundle.from_pretrained(options.bundle)
     measurement = Measurement(bundle, options.data, samples=options.samples)
-    place = options.work / "sampling.json"
-    about = {"bundle": bundle.id, "samples": options.samples, "data": options.data.name}
-    report: dict[str, Any] = json.loads(place.read_text()) if place.is_file() else {}
-    if {name: report.get(name) for name in about} != about:
-        report = {**about, "settings": {}}
-    for text in options.settings:
-        setting = Setting.parse(text)
-        if text not in report["settings"]:
-            report["settings"][text] = measured(measurement, setting)
-            with atomic_path(place) as temporary:
-                temporary.write_text(json.dumps(report, indent=1) + "\n")
-            print(table(report), flush=True)
+    found = {}
+    for text, drawing in settings.items():
+        found[text] = features(measurement, drawing, options.work)
+        print(f"{text}: drawn", flush=True)
+    real = {net.name: measurement.features(net, measurement.real) for net in measurement.nets[0]}
+    made = table(measurement, settings, real, found)
+    print(made)
     if options.write:
-        write_between(options.write, SCRIPT, table(report))
+        write_between(options.write, SCRIPT, made)
 
 
 def parse() -> argparse.Namespace:
     """The command line's options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", type=Path, metavar="METADATA.csv", help="images with split holdout")
-    parser.add_argument(
-        "--work", type=Path, required=True, metavar="DIR", help="figures so far are kept there"
-    )
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="what is drawn is kept there")
     parser.add_argument("--bundle", metavar="PATH|HUB", help="default: the one that travels with the package")
     parser.add_argument("--samples", type=int, default=64, metavar="N", help="of each setting")
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), metavar="SOLVER:STEPS:GUIDANCE")
@@ -99,50 +69,96 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(measurement: Measurement, setting: Setting) -> dict[str, Any]:
-    """KID and precision / recall through each net, and the seconds of a picture."""
-    import numpy as np
+def setting(text: str) -> Drawing:
+    """`SOLVER:STEPS:GUIDANCE[:FROM:TO]`; raises SystemExit for anything else."""
+    from dino_diffusion.evaluation.drawn import Drawing
+    from dino_diffusion.sampling import SAMPLERS
+
+    try:
+        sampler, steps, guidance, *interval = text.split(":")
+        if sampler not in SAMPLERS:
+            raise ValueError(sampler)
+        drawing = Drawing(0, int(steps), float(guidance), sampler)
+        if interval:
+            low, high = map(float, interval)
+            drawing = replace(drawing, guidance_interval=(low, high))
+        return drawing
+    except ValueError as error:
+        known = ", ".join(SAMPLERS)
+        raise SystemExit(f"{text}: write SOLVER:STEPS:GUIDANCE[:FROM:TO], SOLVER one of {known}") from error
+
+
+def features(measurement: Measurement, drawing: Drawing, work: Path) -> Features:
+    """Of the setting's pictures, through each net; kept beside them."""
+    from safetensors.numpy import load_file, save_file
+
+    from dino_diffusion.evaluation.drawn import drawn
+    from dino_diffusion.files.atomic import atomic_path
+
+    kept = drawing.folder(work, measurement.bundle) / f"features-{measurement.samples}.safetensors"
+    if kept.is_file():
+        return load_file(kept)
+    pictures = drawn(measurement.bundle, measurement.samples, drawing, work)
+    found = {net.name: measurement.features(net, pictures) for net in measurement.nets[0]}
+    with atomic_path(kept) as temporary:
+        save_file(found, temporary)
+    return found
+
+
+def passes(drawing: Drawing, time_shift: float) -> int:
+    """How often a picture goes through the denoiser; twice in a guided call."""
     import torch
 
-    from dino_diffusion.evaluation.distribution import evaluate_generation
-    from dino_diffusion.generation.variants import generate
+    from dino_diffusion.sampling import SAMPLERS, guided, time_grid
 
-    began = time.perf_counter()
-    made = generate(
-        measurement.bundle, measurement.samples, None, measurement.seed, setting.steps, setting.guidance,
-        setting.sampler, guidance_interval=setting.interval,
-    )  # fmt: skip
-    seconds = (time.perf_counter() - began) / len(made)
-    pictures = torch.from_numpy(np.stack([item.pixels for item in made]))[:, None]
-    nets = {}
-    for net in measurement.nets[0]:
-        real, ours = measurement.features(net, measurement.real), measurement.features(net, pictures)
-        nets[net.name] = evaluate_generation(real, ours, net.name)
-    return {"seconds": seconds, "nets": nets}
+    count = 0
+
+    def predict(x: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        nonlocal count
+        count += len(x)
+        return torch.zeros_like(x)
+
+    nothing = torch.zeros(1)
+    velocity = guided(predict, nothing, nothing, drawing.guidance, interval=drawing.guidance_interval)
+    SAMPLERS[drawing.sampler](velocity, torch.zeros(1, 1, 1, 1), time_grid(drawing.steps, time_shift))
+    return count
 
 
-def table(report: dict[str, Any]) -> str:
-    """Markdown."""
-    found = report["settings"]
-    fastest = min(entry["seconds"] for entry in found.values())
-    nets = list(next(iter(found.values()))["nets"])
+def table(
+    measurement: Measurement, settings: dict[str, Drawing], real: Features, found: dict[str, Features]
+) -> str:
+    """Markdown: a setting a row, the cheapest first."""
+    from dino_diffusion.evaluation.distribution import KernelDistance, evaluate_generation, kernel_difference
+
+    bundle, nets = measurement.bundle, list(real)
+    reference = max(settings, key=lambda text: settings[text].steps)
+    cost = {text: passes(drawing, bundle.time_shift) for text, drawing in settings.items()}
+    titles = ["solver", "steps", "guidance (between)", "passes"]
+    titles += [f"{title}, {net}" for net in nets for title in ("KID", "KID more than", "precision / recall")]
     lines = [
-        f"Bundle `{report['bundle']}`, {report['samples']} samples of each setting, the same noise in all; "
-        "KID with its 95 % interval; time as a multiple of the fastest.",
+        f"Bundle `{bundle.id}`, {measurement.samples} pictures of each setting from the same noise "
+        f"against {len(next(iter(real.values())))} held-out radiographs; passes through the denoiser a "
+        f"picture; 95 % intervals; 'KID more than': than `{reference}`, picture by picture.",
         "",
-        "| solver | steps | guidance (between) | " + " | ".join(f"KID, {net}" for net in nets)
-        + " | " + " | ".join(f"precision / recall, {net}" for net in nets) + " | time |",
-        "|---" * (4 + 2 * len(nets)) + "|",
-    ]  # fmt: skip
-    for text, entry in found.items():
-        setting = Setting.parse(text)
-        low, high = setting.interval
-        cells = [setting.sampler, str(setting.steps), f"{setting.guidance:g} ({low:g} to {high:g})"]
-        for name in nets:
-            net = entry["nets"][name]
-            cells.append(f"{net['kid']:.3f} ({net['kid_ci'][0]:.3f} to {net['kid_ci'][1]:.3f})")
-        cells += [f"{entry['nets'][n]['precision']:.2f} / {entry['nets'][n]['recall']:.2f}" for n in nets]
-        lines.append("| " + " | ".join([*cells, f"{entry['seconds'] / fastest:.1f}"]) + " |")
+        "| " + " | ".join(titles) + " |",
+        "|---" * len(titles) + "|",
+    ]
+
+    def said(kid: KernelDistance) -> str:
+        return f"{kid.value:.3f} ({kid.low:.3f} to {kid.high:.3f})"
+
+    for text in sorted(settings, key=lambda text: cost[text]):
+        drawing = settings[text]
+        low, high = drawing.guidance_interval
+        cells = [drawing.sampler, str(drawing.steps), f"{drawing.guidance:g} ({low:g} to {high:g})"]
+        cells.append(str(cost[text]))
+        for net in nets:
+            values = evaluate_generation(real[net], found[text][net], net)
+            more = kernel_difference(real[net], found[text][net], found[reference][net])
+            cells.append(said(KernelDistance(values["kid"], *values["kid_ci"])))
+            cells.append("-" if text == reference else said(more))
+            cells.append(f"{values['precision']:.2f} / {values['recall']:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -87,6 +87,15 @@ def evaluate_bundle(
             metavar="DIR", help="The denoiser run's latents: its training tokens.", show_default="none"
         ),
     ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep the synthetic images there as they are made: the same command goes on with them, and "
+            "started twice it shares the work.",
+            show_default="none",
+        ),
+    ] = None,
     seed: options.Seed = 0,
     json: options.Json = False,
     bundle: options.Bundle = None,
@@ -108,7 +117,7 @@ def evaluate_bundle(
             lacking = missing_sections(before, loaded.id, split)
             chosen = [name for name in chosen if name in lacking]
         measurement = Measurement(
-            loaded, data, split, holdout, limit, samples, latents, seed, console.progress
+            loaded, data, split, holdout, limit, samples, latents, seed, console.progress, work
         )
         document |= measure_bundle(
             measurement,
@@ -135,6 +144,8 @@ def summary(figures: dict[str, Any]) -> list[str]:
         lines.append(f"likeness, {values['net']}: {values['own']:.3f}, nearest {values['nearest']:.2f}")
     if found := figures.get("memorisation"):
         lines.append(f"suspected copies: {found['share']:.3f} (expected {found['expected_share']:.3f})")
+        if (nearer := found.get("nearer_than_any")) is not None:
+            lines.append(f"nearer to a training image than any held-out one: {nearer}")
     return lines + [f"skipped {name}: {why}" for name, why in figures.get("skipped", {}).items()]
 
 

@@ -133,10 +133,12 @@ def measured_rows(figures: Note) -> list[tuple[str, str, str]]:
             )
         )
     if found := figures.get("memorisation"):
+        nearer = found.get("nearer_than_any")
+        beyond = "" if nearer is None else f"; nearer than any held-out image: {nearer}"
         rows.append(
             (
                 "samples suspiciously near a training image",
-                f"{found['share']:.1%} (expected {found['expected_share']:.1%})",
+                f"{found['share']:.1%} (expected {found['expected_share']:.1%}){beyond}",
                 f"{found['net']}, {found['n_samples']} samples, {found['n_training']} training images",
             )
         )

@@ -6,6 +6,7 @@ close an honest image may come. Samples that come closer than almost all of them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,11 @@ def _unit(features: np.ndarray, which: str) -> np.ndarray:
 
 
 def evaluate_memorisation(
-    samples: np.ndarray, held_out: np.ndarray, training: np.ndarray, percentile: float = 1.0
+    samples: np.ndarray,
+    held_out: np.ndarray,
+    training: np.ndarray,
+    percentile: float = 1.0,
+    sources: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Share of samples closer to the training set than held-out images come, ready for JSON.
 
@@ -50,13 +55,17 @@ def evaluate_memorisation(
         samples, held_out, training: `(N, D)` features of one network; the held-out images were never
             trained on and belong to other patients.
         percentile: of the held-out distances, below which a sample is called suspect.
+        sources: of the training images, one each.
 
     Returns:
         `n_samples`, `n_held_out`, `n_training`; `threshold`: the cosine distance at `percentile`;
         `share`: of the samples below it, where a model that copies nothing and matches the real distribution
         stays near percentile / 100 (`expected_share`);
         `median_sample`, `median_held_out`: median nearest distances;
-        `suspects`: sample and training index and distance of the suspect ones, closest first.
+        `closest_sample`, `closest_held_out`: smallest ones;
+        `nearer_than_any`: how many samples come nearer than any held-out image does;
+        `suspects`: sample and training index and distance of the suspect ones, closest first;
+        `by_source`, with `sources`: see `by_source`.
 
     Raises:
         EvaluationError: too few held-out images to estimate the percentile, or unusable features.
@@ -67,11 +76,11 @@ def evaluate_memorisation(
             f"{len(held_out)} held-out images are too few for percentile {percentile:g} of their distances: "
             f"give at least {needed}, or a higher percentile."
         )
-    reference, _ = nearest_neighbours(held_out, training)
+    reference, reference_indices = nearest_neighbours(held_out, training)
     distances, indices = nearest_neighbours(samples, training)
     threshold = float(np.percentile(reference, percentile))
     suspects = [i for i in np.argsort(distances).tolist() if distances[i] < threshold]
-    return {
+    found = {
         "n_samples": len(samples),
         "n_held_out": len(held_out),
         "n_training": len(training),
@@ -81,7 +90,35 @@ def evaluate_memorisation(
         "expected_share": percentile / 100,
         "median_sample": float(np.median(distances)),
         "median_held_out": float(np.median(reference)),
+        "closest_sample": float(distances.min()),
+        "closest_held_out": float(reference.min()),
+        "nearer_than_any": int((distances < reference.min()).sum()),
         "suspects": [
             {"sample": i, "training": int(indices[i]), "distance": float(distances[i])} for i in suspects
         ],
+    }
+    if sources is not None:
+        found["by_source"] = by_source(sources, indices, reference_indices, indices[suspects])
+    return found
+
+
+def by_source(
+    sources: Sequence[str], samples: np.ndarray, held_out: np.ndarray, suspects: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Which sources the nearest training images are of, from their indices into `sources`, `(N,)` each.
+
+    A source that the model has seen too often draws more samples to its images than its share of the training
+    images says. For each: `training`: how many images; `share_training`, `share_samples`, `share_held_out`:
+    its share of the training images and of the nearest ones; `suspects`: how many of those it has.
+    """
+    names = np.asarray(sources)
+    nearest = {"samples": names[samples], "held_out": names[held_out]}
+    return {
+        name: {
+            "training": int((names == name).sum()),
+            "share_training": float((names == name).mean()),
+            **{f"share_{of}": float((found == name).mean()) for of, found in nearest.items()},
+            "suspects": int((names[suspects.astype(int)] == name).sum()),
+        }
+        for name in sorted(set(sources))
     }

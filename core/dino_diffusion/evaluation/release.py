@@ -21,8 +21,10 @@ import torch
 from torch.nn import functional
 
 from dino_diffusion.crop import cut, whole
+from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.evaluation import EvaluationError, evenly
 from dino_diffusion.evaluation.distribution import MIN_IMAGES, evaluate_generation
+from dino_diffusion.evaluation.drawn import Drawing, drawn
 from dino_diffusion.evaluation.features import (
     CallableFeatures,
     EfficientNetLite0Features,
@@ -33,16 +35,12 @@ from dino_diffusion.evaluation.lungs import label_file, spacing_of
 from dino_diffusion.evaluation.memorisation import evaluate_memorisation
 from dino_diffusion.evaluation.reconstruction import evaluate_reconstruction
 from dino_diffusion.evaluation.segmentation import evaluate_segmentation
-from dino_diffusion.generation.variants import (
-    DEFAULT_GUIDANCE,
-    DEFAULT_SAMPLER,
-    DEFAULT_STEPS,
-    generate,
-)
+from dino_diffusion.generation.variants import generate
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
-from dino_diffusion.training.assemble import whole_view_tokens
+from dino_diffusion.training.assemble import whole_views
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
+from dino_diffusion.training.provenance import corpus_of, settings_of
 from dino_diffusion.training.views import square
 from dino_diffusion.view import ModelView
 
@@ -69,7 +67,8 @@ class Measurement:
     """One bundle on one list of radiographs. What several figures need is made once.
 
     `data`: a CSV with `image`, `split`, and for the lungs `mask` (and `patient_id`, `source`), or whatever
-    else `load_corpus` reads. `limit` caps the images of the autoencoder and of the lungs.
+    else `load_corpus` reads. `limit` caps the images of the autoencoder and of the lungs. `work`: a folder
+    that keeps the samples as they are drawn (`drawn`), so that a run can be stopped, or shared by processes.
     """
 
     bundle: ModelBundle
@@ -81,6 +80,7 @@ class Measurement:
     latents: Path | None = None
     seed: int = 0
     progress: Progress = field(default=silent, repr=False)
+    work: Path | None = None
 
     @cached_property
     def held_out(self) -> list[CorpusItem]:
@@ -97,14 +97,8 @@ class Measurement:
     @cached_property
     def synthetic(self) -> torch.Tensor:
         """New radiographs from the bundle's prior, at the settings a user gets without asking."""
-        with self.progress("Generating", self.samples * DEFAULT_STEPS) as advance:
-            made = generate(
-                self.bundle,
-                self.samples,
-                seed=self.seed,
-                callback=lambda step: advance(len(step.estimate)),
-            )
-        return torch.from_numpy(np.stack([item.pixels for item in made]))[:, None]
+        with self.progress("Generating", self.samples) as advance:
+            return drawn(self.bundle, self.samples, Drawing(self.seed), self.work, advance)
 
     @cached_property
     def nets(self) -> tuple[list[FeatureExtractor], list[str]]:
@@ -219,20 +213,23 @@ class Measurement:
             raise EvaluationError("Memorisation needs the training tokens; name the run's latents.")
         encoder = self.nets[0][0]
         held_out = self.features(encoder, self.real)
+        tokens, items = whole_views(self.latents)
         found = evaluate_memorisation(
             self.features(encoder, self.synthetic),
             held_out,
-            whole_view_tokens(self.latents).cls.double().numpy(),
+            tokens.cls.double().numpy(),
             percentile=max(1.0, 100 / len(held_out)),
+            sources=_sources(self.latents, items),
         )
         return found | {"net": encoder.name, "suspects": len(found["suspects"])}
 
     def _sampling(self) -> Figures:
+        drawing = Drawing(self.seed)
         return {
             "seed": self.seed,
-            "steps": DEFAULT_STEPS,
-            "guidance": DEFAULT_GUIDANCE,
-            "sampler": DEFAULT_SAMPLER,
+            "steps": drawing.steps,
+            "guidance": drawing.guidance,
+            "sampler": drawing.sampler,
         }
 
 
@@ -310,6 +307,15 @@ def list_rows(data: Path) -> list[dict[str, str]]:
         return []
     with open(data, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _sources(latents: Path, items: torch.Tensor) -> list[str] | None:
+    """Of the training images `items` (N,) of a denoiser's run; None where its list is not here."""
+    try:
+        corpus = corpus_of(settings_of(latents).get("data", {}))
+        return [corpus[item].source for item in items.tolist()]
+    except (ConfigurationError, OSError, IndexError):
+        return None
 
 
 def _likeness(variants: np.ndarray, sources: np.ndarray, strangers: torch.Tensor) -> Figures:

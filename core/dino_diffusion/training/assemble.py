@@ -22,9 +22,14 @@ from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.models.storage import load_part
 from dino_diffusion.models.training_index import TrainingIndex
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
-from dino_diffusion.training.corpus import load_corpus
 from dino_diffusion.training.latents import load_cache
-from dino_diffusion.training.provenance import PROVENANCE, provenance_of, settings_of, without_paths
+from dino_diffusion.training.provenance import (
+    PROVENANCE,
+    corpus_of,
+    provenance_of,
+    settings_of,
+    without_paths,
+)
 from dino_diffusion.training.settings import DenoiserSettings
 
 COMPONENTS = 192
@@ -117,9 +122,7 @@ def index_training_images(
     where the corpus is not here or does not tell patients apart.
     """
     try:
-        corpus = load_corpus(
-            data.get("path", ""), data.get("splits", ()), data.get("sources", ()), data.get("limit")
-        )
+        corpus = corpus_of(data)
         patients = [corpus[item].patient for item in items.tolist()]
         index = TrainingIndex.of(prior.coordinates(tokens).numpy(), patients)
     except (ConfigurationError, OSError, IndexError) as error:

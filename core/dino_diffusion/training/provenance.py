@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_diffusion.errors import ConfigurationError
-from dino_diffusion.training.corpus import load_corpus
+from dino_diffusion.training.corpus import CorpusItem, load_corpus
 
 PROVENANCE = "provenance.json"
 """A bundle's note of where its parts come from."""
@@ -64,12 +64,20 @@ def without_paths(value: Any) -> Any:
     return value
 
 
+def corpus_of(data: dict[str, Any]) -> list[CorpusItem]:
+    """The images that a run's `data` settings name, in its order.
+
+    Raises ConfigurationError or OSError where they are not here.
+    """
+    return load_corpus(
+        data.get("path", ""), data.get("splits", ()), data.get("sources", ()), data.get("limit")
+    )
+
+
 def sources_of(data: dict[str, Any]) -> dict[str, Any] | None:
     """Images and licences by source of what a run's `data` settings name; None if that is not here."""
     try:
-        items = load_corpus(
-            data.get("path", ""), data.get("splits", ()), data.get("sources", ()), data.get("limit")
-        )
+        items = corpus_of(data)
     except (ConfigurationError, OSError):
         return None
     licences = _licences(Path(data["path"]))

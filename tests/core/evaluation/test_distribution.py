@@ -13,6 +13,7 @@ from dino_diffusion.evaluation import EvaluationError
 from dino_diffusion.evaluation.distribution import (
     evaluate_generation,
     frechet_distance,
+    kernel_difference,
     kernel_distance,
     precision_recall,
 )
@@ -90,6 +91,21 @@ def test_kid_interval_is_as_wide_as_the_spread_of_repeated_experiments() -> None
     spread = np.std([result.value for result in results])
     claimed = np.mean([result.high - result.low for result in results]) / (2 * 1.96)
     assert claimed == pytest.approx(spread, rel=0.35)
+
+
+def test_difference_of_pairs_is_that_of_both_kids_and_surer_than_either() -> None:
+    real, a = normal(80, 20), normal(40, 21, mean=0.5)
+    b = a + normal(40, 22, scale=0.05)
+    found = kernel_difference(real, a, b)
+    assert found.value == pytest.approx(kernel_distance(real, a).value - kernel_distance(real, b).value)
+    alone = kernel_distance(real, a)
+    assert found.high - found.low < 0.3 * (alone.high - alone.low)
+    same = kernel_difference(real, a, a)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    worse = kernel_difference(real, a + 0.5, a)
+    assert worse.low > 0
+    with pytest.raises(EvaluationError, match="no pairs"):
+        kernel_difference(real, a, b[:-1])
 
 
 def test_kid_works_in_blocks() -> None:

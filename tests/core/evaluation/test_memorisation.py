@@ -39,6 +39,19 @@ def test_copies_are_found_and_named() -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
+def test_sources_that_draw_the_samples_are_told() -> None:
+    training = normal(100, 2)
+    sources = ["small"] * 10 + ["large"] * 90
+    copies = training[:5]
+    report = evaluate_memorisation(copies, normal(200, 4), training, sources=sources)
+    assert report["nearer_than_any"] == 5 and report["closest_sample"] < 1e-9 < report["closest_held_out"]
+    small, large = report["by_source"]["small"], report["by_source"]["large"]
+    assert (small["training"], small["share_training"], small["share_samples"]) == (10, 0.1, 1.0)
+    assert (small["suspects"], large["suspects"], large["share_samples"]) == (5, 0, 0.0)
+    assert small["share_held_out"] + large["share_held_out"] == pytest.approx(1)
+    assert "by_source" not in evaluate_memorisation(copies, normal(200, 4), training)
+
+
 def test_honest_samples_stay_near_the_expected_share() -> None:
     report = evaluate_memorisation(normal(1000, 5), normal(1000, 6), normal(500, 7), percentile=5)
     assert report["expected_share"] == pytest.approx(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,20 @@ def test_likeness_compares_with_other_patients(figures: dict) -> None:
 def test_memorisation_against_the_cached_tokens(figures: dict) -> None:
     found = figures["memorisation"]
     assert (found["n_samples"], found["n_held_out"], found["n_training"]) == (12, 24, 20)
+
+
+def test_sources_of_the_nearest_where_the_list_is_at_hand(
+    measurement: Measure, figures: dict, runs: Path, pictures: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(runs / "denoiser" / "latents", tmp_path / "latents")
+    settings = {"data": {"path": str(pictures)}}
+    (tmp_path / "run.json").write_text(json.dumps({"settings": settings}))
+    kept = measurement(latents=tmp_path / "latents", work=tmp_path / "work")
+    found = kept.memorisation()
+    sources = found.pop("by_source")
+    assert {name: source["training"] for name, source in sources.items()} == {"drawn": 10, "painted": 10}
+    assert sum(source["share_samples"] for source in sources.values()) == pytest.approx(1)
+    assert found == figures["memorisation"], "pictures kept in a folder are others, or the list is not needed"
 
 
 def test_a_section_is_added_to_those_of_the_same_bundle_alone(measurement: Measure) -> None:
