@@ -24,7 +24,7 @@ from dino_diffusion.training.corpus import CorpusItem
 from dino_diffusion.training.views import square
 from dino_diffusion.view import SquareView
 
-SAMPLER, STEPS = "dpmpp_2m", 10
+SAMPLER, STEPS = "dpmpp_2m", 8
 BATCH = 16
 TIME = 0.05
 """Flow time at which the denoiser looks at radiographs with lungs: the read-out's first."""

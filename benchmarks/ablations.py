@@ -63,9 +63,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--recipe", default="cpu/denoiser", help="what every row changes one thing of")
     parser.add_argument("--size", type=int, default=128, metavar="PIXELS", help="side of the pictures")
     parser.add_argument("--batch", type=int, default=16, metavar="N")
-    parser.add_argument("--steps", type=int, default=250, metavar="N")
+    parser.add_argument("--steps", type=int, default=160, metavar="N")
     parser.add_argument("--images", type=int, default=900, metavar="N", help="training images, evenly picked")
-    parser.add_argument("--samples", type=int, default=100, metavar="N", help="of each row")
+    parser.add_argument("--samples", type=int, default=64, metavar="N", help="of each row")
     parser.add_argument(
         "--masks", type=int, default=40, metavar="N", help="dev images that lungs are read on"
     )

@@ -1,4 +1,4 @@
-"""`benchmarks/ablations.py` and `benchmarks/storage.py` from end to end, tiny and on drawn pictures."""
+"""The benchmarks that decide how a bundle is made, from end to end: tiny and on drawn pictures."""
 
 from __future__ import annotations
 
@@ -137,3 +137,19 @@ def test_storage_is_compared_on_the_same_samples(
     difference = report["difference"]
     assert 0 < difference["mean"] <= difference["worst_picture"] <= difference["pixel"] <= 1
     assert "| int8 |" in capsys.readouterr().out
+
+
+def test_tokens_that_are_left_out_do_not_count(
+    run: Run, listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = run("tokens", listed, "--images", "3", "--bundle", saved_tiny_bundle(tmp_path / "tiny"))
+    assert [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines()[4:]] == [
+        f"| {name}" for name in benchmark.CASES
+    ]
+    bundle, files = tiny_bundle(), [listed.parent / f"{number}.png" for number in range(3)]
+    before = benchmark.losses(bundle, files)
+    with torch.no_grad():
+        bundle.encoder.cls_whitening.mean += 1
+    after = benchmark.losses(bundle, files)
+    heeded = {name for name, values in before.items() if not torch.equal(values, after[name])}
+    assert heeded == {"CLS and patches", "CLS alone"}
