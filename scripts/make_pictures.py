@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dino_diffusion.codes import LEFT_LUNG
+from dino_diffusion.evaluation.conditioning import PARTS, draw_framed
 from dino_diffusion.generation.inpaint import inpaint
 from dino_diffusion.generation.library import find_concept
 from dino_diffusion.generation.painting import InpaintSettings
@@ -98,6 +99,22 @@ def segmentation(bundle: ModelBundle) -> np.ndarray:
     return sheet(shown)
 
 
+def conditioning(bundle: ModelBundle) -> np.ndarray:
+    """One draw and one noise in several frames: parts by their crop box, the whole by its source's size."""
+    made, shown = draw_framed(bundle), []
+    for name in PARTS:
+        shown.append((made.cut_out[name], f"{name}, cut out"))
+        for title, kind in (
+            ("tokens of the whole", made.whole_tokens),
+            ("its own tokens", made.own_tokens),
+            ("no tokens", made.no_tokens),
+        ):
+            shown.append((kind[name], f"{name}, {title}"))
+    shown.append((made.whole, "the whole, source of 512 px"))
+    shown += [(picture, f"source of {side} px") for side, picture in made.sides.items()]
+    return sheet([(picture[0, 0].cpu().numpy(), caption) for picture, caption in shown], columns=4)
+
+
 def sample(number: int) -> Radiograph:
     """A synthetic radiograph that travels with the package."""
     return Radiograph.read(SAMPLES / f"synthetic-{number}.png")
@@ -121,6 +138,7 @@ PAGES: dict[str, Page] = {
     "generation": generation,
     "painting": painting,
     "strips": strips,
+    "conditioning": conditioning,
 }
 
 
