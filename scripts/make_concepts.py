@@ -2,7 +2,8 @@
 
     python scripts/make_concepts.py ../shared/data/cxr/metadata.csv [--only nih/effusion] [--work DIR]
 
-They belong to the bundle they were learnt for: run this again whenever the default bundle is replaced.
+They belong to the bundle they were learnt for: run this again whenever the default bundle is replaced. At the
+end each concept of the folder is given its opposite, findings normal films and these all findings.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections import Counter
 from pathlib import Path
 
 from dino_diffusion.cli.console import hush_libraries
-from dino_diffusion.generation.concept import ENDING
+from dino_diffusion.generation.concept import ENDING, Concept, model_id
 from dino_diffusion.generation.invert import DEFAULT_STEPS, DEFAULT_VECTORS, invert
 from dino_diffusion.generation.library import shipped_folder
-from dino_diffusion.generation.starters import STARTERS, choose, contrasts, read_rows
+from dino_diffusion.generation.starters import STARTERS, choose, contrasts, opposed, read_rows
 from dino_diffusion.models import ModelBundle
 
 
@@ -56,6 +57,17 @@ def main() -> None:
             f"images {figures['flow']:.4f}, class mean {figures['flow_class_mean']:.4f}",
             flush=True,
         )
+    oppose(options.output, model_id(bundle))
+
+
+def oppose(folder: Path, model: str) -> None:
+    """Gives the folder's concepts that were learnt for `model` their opposites."""
+    paths = {starter.full_name: folder / f"{starter.full_name}{ENDING}" for starter in STARTERS}
+    found = {name: Concept.load(path) for name, path in paths.items() if path.is_file()}
+    told_apart = opposed({name: concept for name, concept in found.items() if concept.model == model})
+    for name, concept in told_apart.items():
+        concept.save(paths[name])
+        print(f"{name}: against {concept.against or 'nothing'}", flush=True)
 
 
 def parse() -> argparse.Namespace:

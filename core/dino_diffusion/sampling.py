@@ -173,16 +173,25 @@ def composed(
     """Several conditions at once: v = v_u + sum_i w_i (v_i - v_u), in one batch of (n + 1) B.
 
     Liu et al. 2022, "Compositional Visual Generation with Composable Diffusion Models", eq. 11; a negative
-    weight leads away from its condition. Raises ConfigurationError unless there is one weight a condition.
+    weight leads away from its condition. Weights of 1 in all cancel v_u: it is then not computed. Raises
+    ConfigurationError unless there is one weight a condition.
     """
     if len(conditions) != len(weights) or not conditions:
         raise ConfigurationError(
             f"{len(conditions)} conditions need as many weights, not {len(weights)}: give each its own."
         )
 
+    rest = 1 - math.fsum(weights)
+    terms = list(zip(weights, conditions, strict=True))
+    if abs(rest) > 1e-9:
+        terms.append((rest, unconditional))
+    factors, shown = zip(*terms, strict=True)
+
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        v_u, *parts = _in_one_batch(predict, x, t, [unconditional, *conditions], concatenate)
-        return v_u + sum(weight * (v - v_u) for weight, v in zip(weights, parts, strict=True))
+        parts = _in_one_batch(predict, x, t, list(shown), concatenate)
+        # Large weights of both signs: half precision would lose what they differ by a second time.
+        exact = torch.promote_types(parts[0].dtype, torch.float32)
+        return torch.stack([w * v.to(exact) for w, v in zip(factors, parts, strict=True)]).sum(0)
 
     return velocity
 

@@ -28,6 +28,8 @@ class Word(str, Enum):  # noqa: UP042 (as MONAI Label's own)
         (options.number("o", 0.5, 0, 1), "", 0.5),
         (options.number("o", 0.5, 0, 1), " 0.25 ", 0.25),
         (options.number("o", 0.5, 0, 1), 1, 1.0),
+        (options.number("o", None, 0, 1), "", None),
+        (options.number("o", None, 0, 1), "0.5", 0.5),
         (options.whole("o", 3, 1, 8), "4", 4),
         (options.whole("o", 3, 1, 8), 4.0, 4),
         (options.choice("o", COLOURS), "red", "red"),
@@ -81,3 +83,4 @@ def test_the_stock_client_sees_check_boxes_combo_boxes_and_text() -> None:
         (options.flag("zones"), options.choice("texture", COLOURS), options.number("strength", 1.0, 0, 1))
     )
     assert shown == {"zones": False, "texture": ["blue", "red"], "strength": 1.0}
+    assert options.display([options.number("guidance", None, 0, 20)]) == {"guidance": ""}

@@ -327,10 +327,19 @@ def test_conditions_need_only_a_way_to_be_joined() -> None:
 def test_composition_equals_separate_passes_in_one_batched_call() -> None:
     predict = Counted()
     other = torch.full((2, 1, 1, 1), 1.5)
-    together = at(composed(predict, [CONDITION, other], [1.5, -0.5], NOTHING))
+    together = at(composed(predict, [CONDITION, other], [1.5, -0.75], NOTHING))
     assert [len(c) for c in predict.conditions] == [6]
     v_a, v_b, v_u = (at(lambda x, t, c=c: predict(x, t, c)) for c in (CONDITION, other, NOTHING))
-    torch.testing.assert_close(together, v_u + 1.5 * (v_a - v_u) - 0.5 * (v_b - v_u))
+    torch.testing.assert_close(together, v_u + 1.5 * (v_a - v_u) - 0.75 * (v_b - v_u))
+
+
+def test_a_composition_that_cancels_the_unconditional_part_does_not_compute_it() -> None:
+    predict = Counted()
+    other = torch.full((2, 1, 1, 1), 1.5)
+    together = at(composed(predict, [CONDITION, other], [4.1, -3.1], NOTHING))
+    assert [len(c) for c in predict.conditions] == [4]
+    v_a, v_b = (at(lambda x, t, c=c: predict(x, t, c)) for c in (CONDITION, other))
+    torch.testing.assert_close(together, 4.1 * v_a - 3.1 * v_b)
 
 
 def test_composing_one_condition_is_guidance() -> None:

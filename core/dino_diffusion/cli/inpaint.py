@@ -89,7 +89,7 @@ def inpaint(
     burn_in: BurnIn = False,
     seed: options.Seed = 0,
     steps: options.Steps = None,
-    guidance: options.Guidance = None,
+    guidance: options.InPlace = None,
     json: options.Json = False,
     bundle: options.Bundle = None,
     device: options.Device = None,

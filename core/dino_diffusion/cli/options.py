@@ -43,6 +43,16 @@ Guidance = Annotated[
         show_default="2.0",
     ),
 ]
+InPlace = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=20,
+        metavar="G",
+        help="How far to go toward the concepts; without one, toward what the surroundings suggest.",
+        show_default="8.0, or 4.0 for concepts without an opposite; without a concept 2.0",
+    ),
+]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, metavar="S", help="Same seed, same device: same pictures.")
 ]

@@ -32,7 +32,11 @@ def strip(
     ] = None,
     guidance: Annotated[
         float | None,
-        typer.Option(metavar="G", help="How far to go toward the concepts.", show_default="4.0"),
+        typer.Option(
+            metavar="G",
+            help="How far to go toward the concepts.",
+            show_default="8.0, or 4.0 for concepts without an opposite",
+        ),
     ] = None,
     seed: options.Seed = 0,
     steps: options.Steps = None,

@@ -40,7 +40,7 @@ def twin(
     burn_in: inpaint.BurnIn = False,
     seed: options.Seed = 0,
     steps: options.Steps = None,
-    guidance: options.Guidance = None,
+    guidance: options.InPlace = None,
     json: options.Json = False,
     bundle: options.Bundle = None,
     device: options.Device = None,

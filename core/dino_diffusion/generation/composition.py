@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from dino_diffusion.device import device_name
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.concept import Concept
-from dino_diffusion.generation.conditioning import concept_condition
+from dino_diffusion.generation.conditioning import concept_condition, with_vectors
 from dino_diffusion.generation.library import find_concept
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.sampled import (
@@ -32,6 +32,19 @@ from dino_diffusion.sampling import VelocityModel, composed, time_grid
 
 OPERATION = "generate-concept"
 
+IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE = 8.0, 4.0
+"""How far to go toward concepts in a radiograph, see `usual_guidance`."""
+
+
+def usual_guidance(concepts: Iterable[Concept]) -> float:
+    """For `concept_velocity` with surroundings, where the user says nothing.
+
+    Against its opposite a concept is exaggerated without artefacts; against nothing so is what all films of
+    its source have in common, which bleaches or darkens a picture.
+    """
+    told_apart = all(concept.opposite is not None for concept in concepts)
+    return IN_PLACE_GUIDANCE if told_apart else WITHOUT_OPPOSITE
+
 
 def concept_velocity(
     bundle: ModelBundle,
@@ -42,16 +55,18 @@ def concept_velocity(
     present: torch.Tensor | None = None,
     interval: tuple[float, float] = (0.0, 1.0),
 ) -> VelocityModel:
-    """v = v_0 + guidance * sum_i w_i (v_i - v), where v_i sees concept i alone, v nothing at all.
+    """v = v_0 + guidance * sum_i w_i (v_i - v_i'), where v_i sees concept i alone, v_i' its opposite alone.
 
     v_0 sees the patch tokens of `encoded` where `present` (see `concept_condition`) and no concept: what the
     model would paint there anyway. Concepts are composed with it (Liu et al. 2022, arXiv 2206.01714) and not
     shown beside it, because patch tokens tell the model nearly everything: beside them a concept moved the
-    grey of an edit by a quarter of what it moves it alone. Weights that sum up to 1 interpolate. Outside of
-    the closed `interval` of flow times guidance is 1.
+    grey of an edit by a quarter of what it moves it alone. The opposite takes out what a concept shares with
+    all films of its source, so that much guidance exaggerates the finding and nothing else; it is nothing at
+    all for a concept without one. Without `encoded` v_0 and every opposite are nothing: a whole picture needs
+    what all films share. Weights that sum up to 1 interpolate. Outside of the closed `interval` of flow times
+    guidance is 1.
     """
     nothing = bundle.denoiser.unconditional(frames)
-    conditions = [concept_condition(bundle, concept, frames) for concept, _ in concepts]
     around = []
     if encoded is not None:
         if present is None:
@@ -59,11 +74,13 @@ def concept_velocity(
         without_cls = present.clone()
         without_cls[:, 0] = False
         around = [concept_condition(bundle, None, frames, encoded, without_cls)]
+    parts = _parts(concepts, opposites=encoded is not None)
+    conditions = [with_vectors(nothing, vectors) for vectors, _ in parts]
     guided, plain = (
         composed(
             bundle.denoiser,
             [*around, *conditions],
-            [*(1.0 for _ in around), *(scale * weight for _, weight in concepts)],
+            [*(1.0 for _ in around), *(scale * weight for _, weight in parts)],
             nothing,
             concatenate=Condition.cat,
         )
@@ -76,6 +93,20 @@ def concept_velocity(
         return (guided if low <= float(t[0]) <= high else plain)(x, t)
 
     return velocity
+
+
+def _parts(concepts: Sequence[Weighted], opposites: bool) -> list[tuple[torch.Tensor, float]]:
+    """Which vectors are shown with which weight; what concepts share, such as an opposite, is shown once."""
+    terms = [(concept.vectors, weight) for concept, weight in concepts]
+    if opposites:
+        terms += [(c.opposite, -weight) for c, weight in concepts if c.opposite is not None]
+    parts: list[tuple[torch.Tensor, float]] = []
+    for vectors, weight in terms:
+        known = [k for k, (other, _) in enumerate(parts) if torch.equal(other, vectors)]
+        if known:
+            weight += parts.pop(known[0])[1]
+        parts.append((vectors, weight))
+    return parts
 
 
 @torch.no_grad()

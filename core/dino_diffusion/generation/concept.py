@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ MOST_VECTORS = 64
 MAX_BYTES = 1_000_000
 ENDING = ".safetensors"
 KIND, FORMAT = "dino-diffusion concept", 1
+TENSORS = ("vectors", "opposite")
+"""Of these the file holds the second only where there is one."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
 
@@ -34,6 +38,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 class Concept:
     """`vectors` (K, token width) float32, K from 1 to 64, in the space of `Condition.tokens`.
 
+    `opposite` (M, token width) float32: what the concept is told from, such as healthy films for a disease,
+    and `against` its name; None: nothing. See `composition.concept_velocity` for what it does.
     `model`: `model_id` of the bundle they were learnt for. `data_sha256`: over the images they were learnt
     from, `images` how many; `steps` 0 is the class mean, without training. `source`: where the images come
     from; `code`: the finding in a standard vocabulary. Raises ConceptError for what is none.
@@ -50,6 +56,8 @@ class Concept:
     description: str = ""
     code: Code | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    opposite: torch.Tensor | None = None
+    against: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -63,10 +71,16 @@ class Concept:
                 f"Concept '{self.name}' has vectors of shape {tuple(vectors.shape)}; give 1 to "
                 f"{MOST_VECTORS} vectors as (K, width)."
             )
-        if vectors.dtype != torch.float32 or not bool(vectors.isfinite().all()):
-            raise ConceptError(
-                f"Concept '{self.name}' holds values that are no finite float32 numbers; learn it again."
-            )
+        for values in (vectors, *(() if self.opposite is None else (self.opposite,))):
+            if values.dtype != torch.float32 or not bool(values.isfinite().all()):
+                raise ConceptError(
+                    f"Concept '{self.name}' holds values that are no finite float32 numbers; learn it again."
+                )
+            if values.ndim != 2 or not len(values) or values.shape[1] != vectors.shape[1]:
+                raise ConceptError(
+                    f"Concept '{self.name}' has an opposite of shape {tuple(values.shape)}; give one or more "
+                    f"vectors as (M, {vectors.shape[1]})."
+                )
 
     def check(self, bundle: ModelBundle) -> None:
         """Raises ConceptError unless the concept was learnt for this very bundle's models."""
@@ -81,9 +95,22 @@ class Concept:
                 f"{bundle.denoiser.config.token_width}; learn it again with `dino-diffusion invert`."
             )
 
+    def opposed_to(self, others: Sequence[Concept]) -> Concept:
+        """This concept, told from `others`: all their vectors together are its opposite.
+
+        Raises ConceptError where there is none, or one of another model.
+        """
+        if not others or any(other.model != self.model for other in others):
+            raise ConceptError(
+                f"Concept '{self.name}' needs an opposite that was learnt for the same model, {self.model}; "
+                "name one, or learn it first."
+            )
+        names = ", ".join(other.name for other in others)
+        return replace(self, opposite=torch.cat([other.vectors for other in others]), against=names)
+
     def about(self) -> dict[str, Any]:
         """Everything but the vectors, ready for JSON."""
-        fields = {name: value for name, value in vars(self).items() if name != "vectors"}
+        fields = {name: value for name, value in vars(self).items() if name not in TENSORS}
         return fields | {"code": asdict(self.code) if self.code else None}
 
     def save(self, path: str | Path) -> Path:
@@ -91,7 +118,9 @@ class Concept:
         path = Path(path)
         metadata = {"kind": KIND, "format": str(FORMAT), "concept": json.dumps(self.about(), sort_keys=True)}
         with atomic_path(path) as temporary:
-            temporary.write_bytes(save({"vectors": self.vectors.detach().cpu().contiguous()}, metadata))
+            kept = {name: value for name in TENSORS if (value := getattr(self, name)) is not None}
+            tensors = {name: value.detach().cpu().contiguous() for name, value in kept.items()}
+            temporary.write_bytes(save(tensors, metadata))
             if temporary.stat().st_size >= MAX_BYTES:
                 raise ConceptError(
                     f"{path}: the concept would be larger than 1 MB; learn fewer vectors, or shorten its "
@@ -112,21 +141,22 @@ class Concept:
                 )
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                if metadata.get("kind") != KIND or set(file.keys()) != {"vectors"}:
+                names = set(file.keys())
+                if metadata.get("kind") != KIND or "vectors" not in names or not names <= set(TENSORS):
                     raise ConceptError(
                         f"{path}: is no concept of dino-diffusion; name a file that "
                         "`dino-diffusion invert` wrote."
                     )
-                vectors = file.get_tensor("vectors")
+                tensors = {name: file.get_tensor(name) for name in names}
         except (OSError, SafetensorError) as error:
             raise ConceptError(
                 f"{path}: cannot be read as a concept ({_reason(error)}); name the .safetensors file that "
                 "`dino-diffusion invert` wrote."
             ) from error
-        return _from_metadata(path, metadata, vectors)
+        return _from_metadata(path, metadata, tensors)
 
 
-def _from_metadata(path: Path, metadata: dict[str, str], vectors: torch.Tensor) -> Concept:
+def _from_metadata(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> Concept:
     if metadata.get("format") != str(FORMAT):
         raise ConceptError(
             f"{path}: a concept of format {metadata.get('format')}, this program reads {FORMAT}; update the "
@@ -138,7 +168,7 @@ def _from_metadata(path: Path, metadata: dict[str, str], vectors: torch.Tensor) 
         for name, kind in (("model", str), ("images", int), ("steps", int), ("settings", dict)):
             if not isinstance(about.get(name), kind):
                 raise TypeError(f"no {name}")
-        return Concept(vectors=vectors, code=code, **about)
+        return Concept(**tensors, code=code, **about)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConceptError(
             f"{path}: the concept's description is damaged ({_reason(error)}); copy the file again."

@@ -21,7 +21,7 @@ from dino_diffusion.crop import Window, box_around
 from dino_diffusion.device import device_name, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.blend import TEXTURES, added, check_untouched, grain, replaced
-from dino_diffusion.generation.composition import concept_velocity
+from dino_diffusion.generation.composition import concept_velocity, usual_guidance
 from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.masks import EditMask, feathered, on_latents, pixel_size_mm, surroundings
 from dino_diffusion.generation.nearest import check_nearest
@@ -47,6 +47,9 @@ OPERATION = "inpaint"
 CHECK = "pixels_outside_identical"
 """In `Recipe.checks`: how many pixels outside the mask were compared and found identical: all there are."""
 
+AROUND = 2.0
+"""Guidance toward the surroundings where no concept is painted."""
+
 OWN_TEXTURE = FACTOR / 2
 """Standard deviation, in model pixels, of the filter that takes the finest detail from an added change: what
 is smaller than a latent's cell is texture, and the source has texture of its own."""
@@ -60,8 +63,9 @@ class InpaintSettings:
     feather_mm: depth inside the mask over which the change sets in. texture: see `blend.TEXTURES`.
     keep_level: the change's median is taken out, so that the place stays as bright as it was on the whole and
     only what is uneven changes; for large masks, under which the model cannot see the exposure. steps: of the
-    whole way from noise, less strength takes fewer. guidance: away from what the surroundings alone suggest,
-    toward the concept; it multiplies the concepts' weights.
+    whole way from noise, less strength takes fewer. guidance: from what the surroundings alone suggest toward
+    the concepts, it multiplies their weights; without a concept, from nothing toward the surroundings. None:
+    `composition.usual_guidance`, and AROUND without a concept.
     """
 
     strength: float = 1.0
@@ -70,7 +74,7 @@ class InpaintSettings:
     keep_level: bool = False
     seed: int = 0
     steps: int = 16
-    guidance: float = 2.0
+    guidance: float | None = None
     sampler: str = "dpmpp_2m"
 
     def __post_init__(self) -> None:
@@ -80,7 +84,7 @@ class InpaintSettings:
             )
         if not 0 <= self.feather_mm <= 1000:
             raise ConfigurationError(f"A feather of {self.feather_mm} mm makes no sense: use 0 mm or more.")
-        if not 0 <= self.guidance <= 20:
+        if self.guidance is not None and not 0 <= self.guidance <= 20:
             raise ConfigurationError(f"A guidance of {self.guidance} makes no sense: use 0 to 20.")
         for what, chosen, known in (
             ("texture", self.texture, TEXTURES),
@@ -179,6 +183,13 @@ class Inpainting:
         )
 
     @property
+    def guidance(self) -> float:
+        """What was asked for, or what is usual."""
+        if self.settings.guidance is not None:
+            return self.settings.guidance
+        return usual_guidance(concept for concept, _ in self.concepts) if self.concepts else AROUND
+
+    @property
     def steps(self) -> int:
         """Sampling steps of one candidate."""
         return len(self.times) - 1
@@ -235,7 +246,7 @@ class Inpainting:
 
     def _velocity(self, count: int) -> VelocityModel:
         """Concepts are weighed against the surroundings alone; without any, these against nothing."""
-        bundle, guidance = self.bundle, self.settings.guidance
+        bundle, guidance = self.bundle, self.guidance
         frames = torch.tensor([self.window.frame.numbers()] * count, device=bundle.device)
         if self.concepts:
             return concept_velocity(bundle, self.concepts, frames, guidance, self.encoded, self.present)
@@ -273,7 +284,7 @@ class Inpainting:
             self.bundle.id,
             asdict(self.settings)
             | {"concepts": [[concept.name, weight] for concept, weight in self.concepts]}
-            | {"index": index, "batch": [batch.start, batch.stop]},
+            | {"guidance": self.guidance, "index": index, "batch": [batch.start, batch.stop]},
             self.inputs(),
             device=device_name(self.bundle.device),
             result=hash_of_pixels(stored),

@@ -20,6 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from dino_diffusion.codes import Code
 from dino_diffusion.errors import ConfigurationError
+from dino_diffusion.generation.concept import Concept
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.view import GreyScale
 
@@ -88,6 +89,25 @@ STARTERS: tuple[Starter, ...] = (
         Code("154283005", "Pulmonary tuberculosis"),
     ),
 )
+
+
+def opposed(concepts: Mapping[str, Concept]) -> dict[str, Concept]:
+    """Starter concepts by their full names, each with its opposite among those given of the same set.
+
+    A finding is told from normal films, normal films from those of all findings together. One without an
+    opposite stays as it is.
+    """
+    result = {}
+    for name, concept in concepts.items():
+        own_set, _, own = name.partition("/")
+        others = [
+            other
+            for other_name, other in concepts.items()
+            if other_name.startswith(f"{own_set}/")
+            and (other_name == f"{own_set}/{NORMAL}") != (own == NORMAL)
+        ]
+        result[name] = concept.opposed_to(others) if others else concept
+    return result
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from dino_diffusion.device import device_name, inference
 from dino_diffusion.errors import ConfigurationError
-from dino_diffusion.generation.composition import concept_velocity, opened_concepts
+from dino_diffusion.generation.composition import concept_velocity, opened_concepts, usual_guidance
 from dino_diffusion.generation.concept import Concept
 from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
 from dino_diffusion.generation.sampled import Synthetic
@@ -46,13 +46,13 @@ class StripSettings:
     """How to make a strip. Raises ConfigurationError for what is impossible.
 
     frames: pictures, from the first concept alone to the second alone. strength: in (0, 1], the noise level
-    to start from; 1 keeps nothing but the patch tokens. guidance: how far to go. steps: of the whole way from
-    noise, less strength takes fewer.
+    to start from; 1 keeps nothing but the patch tokens. guidance: how far to go, None:
+    `composition.usual_guidance`. steps: of the whole way from noise, less strength takes fewer.
     """
 
     frames: int = 7
     strength: float = 0.7
-    guidance: float = 4.0
+    guidance: float | None = None
     seed: int = 0
     steps: int = 16
     sampler: str = "dpmpp_2m"
@@ -63,7 +63,8 @@ class StripSettings:
                 f"A strip of {self.frames} frames in {self.steps} steps with seed {self.seed} is not "
                 "possible: ask for 2 to 100 frames, 1 to 1000 steps and a seed of 0 or more."
             )
-        if not 0 < self.strength <= 1 or not 0 < self.guidance <= 20 or self.sampler not in SAMPLERS:
+        followed = self.guidance is None or 0 < self.guidance <= 20
+        if not 0 < self.strength <= 1 or not followed or self.sampler not in SAMPLERS:
             raise ConfigurationError(
                 f"Strength {self.strength}, guidance {self.guidance} and sampler '{self.sampler}' are not "
                 f"possible: use a strength above 0 up to 1, a guidance above 0 up to 20, and one of "
@@ -130,6 +131,12 @@ class StripPath:
         return cls(bundle, radiograph, (start, end), settings, latents, encoded)
 
     @property
+    def guidance(self) -> float:
+        """What was asked for, or what is usual."""
+        asked = self.settings.guidance
+        return usual_guidance(self.concepts) if asked is None else asked
+
+    @property
     def times(self) -> torch.Tensor:
         """Noise levels from the strength down to 0, as dense as on the whole way."""
         return time_grid(self.steps, self.bundle.time_shift, self.settings.strength)
@@ -152,7 +159,7 @@ class StripPath:
             generator = torch.Generator().manual_seed(settings.seed)
             noise = initial_noise((1, *bundle.latent_shape), generator, bundle.device)
             frame = torch.tensor([Frame(size=bundle.size).numbers()], device=bundle.device)
-            velocity = concept_velocity(bundle, concepts, frame, settings.guidance, self.encoded)
+            velocity = concept_velocity(bundle, concepts, frame, self.guidance, self.encoded)
             start = noised(self.latents, noise, float(times[0]))
             latents = SAMPLERS[settings.sampler](velocity, start, times, callback)
             square = bundle.autoencoder.decode(latents)[0, 0].float().cpu().numpy()
@@ -161,7 +168,9 @@ class StripPath:
         recipe = Recipe(
             OPERATION,
             bundle.id,
-            asdict(settings) | {"concepts": [c.name for c in self.concepts], "frame": number, "share": share},
+            asdict(settings)
+            | {"guidance": self.guidance, "concepts": [c.name for c in self.concepts]}
+            | {"frame": number, "share": share},
             self.inputs(),
             device=device_name(bundle.device),
             result=hash_of_pixels(pixels),

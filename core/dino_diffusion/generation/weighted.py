@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from dino_diffusion.generation.concept import Concept
 from dino_diffusion.generation.recipe import hash_of_pixels
 
@@ -16,4 +18,7 @@ def name_of_concept(name: str) -> str:
 
 def hash_of_concept(concept: Concept) -> str:
     """SHA-256 of what of a concept decides about the picture."""
-    return hash_of_pixels(concept.vectors.numpy())
+    own = hash_of_pixels(concept.vectors.numpy())
+    if concept.opposite is None:
+        return own
+    return hashlib.sha256(f"{own} against {hash_of_pixels(concept.opposite.numpy())}".encode()).hexdigest()

@@ -73,8 +73,8 @@ def flag(name: str, default: bool = False) -> Option:
     return Option(name, default, parse, "true or false")
 
 
-def number(name: str, default: float, low: float, high: float) -> Option:
-    """A number within closed bounds."""
+def number(name: str, default: float | None, low: float, high: float) -> Option:
+    """A number within closed bounds. `default` None: what is usual, shown as an empty text."""
 
     def parse(given: Any) -> float:
         value = math.nan if isinstance(given, bool) else float(given)
@@ -82,7 +82,7 @@ def number(name: str, default: float, low: float, high: float) -> Option:
             raise ValueError(given)
         return value
 
-    return Option(name, default, parse, f"a number from {low:g} to {high:g}")
+    return Option(name, default, parse, f"a number from {low:g} to {high:g}", "" if default is None else None)
 
 
 def whole(name: str, default: int, low: int, high: int) -> Option:

@@ -42,6 +42,7 @@ class Twin(Task):
         self.options = (
             suggested("concept", lambda: concepts.names() or [HEALTHY], HEALTHY, "the name of a concept"),
             number("strength", core.STRENGTH, 0.01, 1),
+            number("guidance", None, 0, 20),
             whole("candidates", core.CANDIDATES, 2, 8),
             whole("seed", 0, 0, 2**31 - 1),
             whole("steps", InpaintSettings().steps, 1, 100),
@@ -53,7 +54,7 @@ class Twin(Task):
         healthy = self.concepts.find(settings["concept"])
         ending, warnings = image_ending(radiograph.source, request)
         chosen = InpaintSettings(
-            strength=settings["strength"], keep_level=True, seed=settings["seed"], steps=settings["steps"]
+            **{name: settings[name] for name in ("strength", "guidance", "seed", "steps")}, keep_level=True
         )
         report(0.0, LOOKING)
         given = mask_of(radiograph, settings, request, self.datastore)

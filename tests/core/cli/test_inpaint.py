@@ -19,8 +19,9 @@ from dino_diffusion.files.read_labels import read_labels
 from dino_diffusion.files.write_image import write_image
 from dino_diffusion.generation import inpaint as library
 from dino_diffusion.generation import save_inpainted as saving
+from dino_diffusion.generation.composition import IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE
 from dino_diffusion.generation.concept import Concept, model_id
-from dino_diffusion.generation.painting import Inpainting
+from dino_diffusion.generation.painting import AROUND, Inpainting
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
@@ -256,5 +257,7 @@ def test_bad_calls_say_why_and_leave_nothing(
 def test_help_tells_the_librarys_own_defaults(command: Command) -> None:
     said = command("inpaint", "--help").stdout
     settings = library.InpaintSettings()
-    for value in (settings.strength, f"{settings.feather_mm:g}", settings.steps, settings.guidance):
+    for value in (settings.strength, f"{settings.feather_mm:g}", settings.steps):
         assert f"({value})" in said
+    for value in (IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE, AROUND):
+        assert f"{value}" in said

@@ -17,6 +17,7 @@ from dino_diffusion.errors import ConceptError
 from dino_diffusion.generation import concept as concept_file
 from dino_diffusion.generation.concept import MOST_VECTORS, Concept, model_id
 from dino_diffusion.generation.conditioning import concept_condition, mean_concept, with_vectors
+from dino_diffusion.generation.weighted import hash_of_concept
 from dino_diffusion.models import Condition, EncoderOutput, Frame, ModelBundle
 from tests.tiny import SIZE, smooth_picture, tiny_bundle
 
@@ -55,6 +56,28 @@ def test_a_concept_comes_back_as_it_was_saved(concept: Concept, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["effusion.safetensors"]
 
 
+def test_an_opposite_is_kept_with_the_concept(bundle: ModelBundle, tmp_path: Path) -> None:
+    others = make(bundle, 2, 1), make(bundle, 3, 2)
+    told_apart = make(bundle, 5).opposed_to(others)
+    assert told_apart.against == "effusion, effusion"
+    again = Concept.load(told_apart.save(tmp_path / "effusion.safetensors"))
+    assert again.opposite is not None and torch.equal(again.vectors, told_apart.vectors)
+    assert torch.equal(again.opposite, torch.cat([other.vectors for other in others]))
+    assert again.about() == told_apart.about()
+
+
+def test_an_opposite_of_another_model_or_none_is_refused(concept: Concept) -> None:
+    for others in ([], [replace(concept, model="0" * 16)]):
+        with pytest.raises(ConceptError, match="same model"):
+            concept.opposed_to(others)
+
+
+def test_a_recipe_tells_concepts_with_other_opposites_apart(bundle: ModelBundle) -> None:
+    one, other = make(bundle, 2, 1), make(bundle, 2, 2)
+    made = [one, other, one.opposed_to([other]), other.opposed_to([one])]
+    assert len({hash_of_concept(concept) for concept in made}) == 4
+
+
 def test_the_largest_concept_is_far_below_a_megabyte(tmp_path: Path) -> None:
     wide = Concept("wide", torch.zeros(MOST_VECTORS, 1024), "0" * 16)
     assert wide.save(tmp_path / "wide.safetensors").stat().st_size < 10**6
@@ -77,6 +100,10 @@ def test_one_that_would_be_larger_is_not_written(concept: Concept, tmp_path: Pat
         {"vectors": torch.zeros(8)},
         {"vectors": torch.full((2, 8), torch.nan)},
         {"vectors": torch.zeros(2, 8, dtype=torch.int64)},
+        {"opposite": torch.zeros(0, WIDTH)},
+        {"opposite": torch.zeros(2, WIDTH + 1)},
+        {"opposite": torch.zeros(WIDTH)},
+        {"opposite": torch.full((2, WIDTH), torch.inf)},
     ],
 )
 def test_what_is_no_concept_cannot_be_made(concept: Concept, change: dict[str, Any]) -> None:
@@ -94,6 +121,8 @@ def saved_as(path: Path, tensors: dict[str, torch.Tensor], about: Any, kind: str
     ("tensors", "about", "kind", "version"),
     [
         ({"other": torch.zeros(2, 8)}, {}, concept_file.KIND, "1"),
+        ({"opposite": torch.zeros(2, 8)}, None, concept_file.KIND, "1"),
+        ({"vectors": torch.zeros(2, 8), "opposite": torch.zeros(2, 9)}, None, concept_file.KIND, "1"),
         ({"vectors": torch.zeros(2, 8)}, {}, "something else", "1"),
         ({"vectors": torch.zeros(2, 8)}, {}, concept_file.KIND, "2"),
         ({"vectors": torch.zeros(2, 8)}, "no json", concept_file.KIND, "1"),

@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from dino_diffusion.errors import Cancelled, ConceptError, ConfigurationError
-from dino_diffusion.generation.composition import again, concept_velocity, generate_concept
+from dino_diffusion.generation.composition import (
+    again,
+    concept_velocity,
+    generate_concept,
+    usual_guidance,
+)
 from dino_diffusion.generation.concept import Concept, model_id
 from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.recipe import Recipe
@@ -63,13 +68,62 @@ def test_the_velocity_is_the_composition(
     with torch.no_grad():
         base = bundle.denoiser(x, t, concept_condition(bundle, None, frames(), encoded, without_cls))
         nothing = bundle.denoiser(x, t, bundle.denoiser.unconditional(frames()))
-        single = [
-            bundle.denoiser(x, t, concept_condition(bundle, concept, frames())) for concept in concepts
-        ]
+        single = [bundle.denoiser(x, t, concept_condition(bundle, concept, frames())) for concept in concepts]
         expected = base + 3.0 * (0.3 * (single[0] - nothing) - 0.6 * (single[1] - nothing))
         weighted = [(concepts[0], 0.3), (concepts[1], -0.6)]
         found = concept_velocity(bundle, weighted, frames(), 3.0, encoded, present)(x, t)
     assert torch.allclose(found, expected, atol=1e-3)
+
+
+def test_a_concept_is_weighed_against_its_opposite_in_a_picture(
+    bundle: ModelBundle, concepts: tuple[Concept, Concept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each velocity computed alone; what two concepts share is computed once, nothing not at all."""
+    normal, effusion = concepts
+    third = replace(effusion, name="mass", vectors=effusion.vectors + 1)
+    with torch.no_grad():
+        encoded = bundle.encoder(torch.from_numpy(smooth_picture(1))[None, None])
+    x, t = noisy(bundle), torch.full((2,), 0.5)
+    without_cls = torch.ones(1, 17, dtype=torch.bool)
+    without_cls[:, 0] = False
+    weighted = [(effusion.opposed_to([normal]), 0.5), (third.opposed_to([normal]), 0.25)]
+    batches = []
+    honest = bundle.denoiser.unet.forward
+
+    def counted(latents: torch.Tensor, *given: object, **more: object) -> object:
+        batches.append(len(latents))
+        return honest(latents, *given, **more)
+
+    with torch.no_grad():
+        base = bundle.denoiser(x, t, concept_condition(bundle, None, frames(), encoded, without_cls))
+        v_normal, v_effusion, v_third = (
+            bundle.denoiser(x, t, concept_condition(bundle, concept, frames()))
+            for concept in (normal, effusion, third)
+        )
+        velocity = concept_velocity(bundle, weighted, frames(), 3.0, encoded)
+        monkeypatch.setattr(bundle.denoiser.unet, "forward", counted)
+        found = velocity(x, t)
+    expected = base + 1.5 * (v_effusion - v_normal) + 0.75 * (v_third - v_normal)
+    assert torch.allclose(found, expected, atol=1e-3)
+    assert batches == [2 * 4]
+
+
+def test_a_whole_picture_needs_what_all_films_share(
+    bundle: ModelBundle, concepts: tuple[Concept, Concept]
+) -> None:
+    opposed = concepts[1].opposed_to([concepts[0]])
+    x, t = noisy(bundle), torch.full((2,), 0.5)
+    with torch.no_grad():
+        plain, told_apart = (
+            concept_velocity(bundle, [(concept, 1.0)], frames(), 2.0)(x, t)
+            for concept in (concepts[1], opposed)
+        )
+    assert torch.equal(plain, told_apart)
+
+
+def test_more_guidance_is_usual_where_concepts_have_opposites(concepts: tuple[Concept, Concept]) -> None:
+    opposed = concepts[1].opposed_to([concepts[0]])
+    assert usual_guidance([opposed]) > usual_guidance(concepts) == usual_guidance([opposed, concepts[0]])
 
 
 def test_guidance_acts_inside_its_interval_alone(

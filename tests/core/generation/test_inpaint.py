@@ -12,6 +12,7 @@ import torch
 from dino_diffusion.errors import Cancelled, ConceptError, ConfigurationError, RadiographError
 from dino_diffusion.generation import blend, painting
 from dino_diffusion.generation import inpaint as inpainting
+from dino_diffusion.generation.composition import IN_PLACE_GUIDANCE
 from dino_diffusion.generation.concept import Concept, model_id
 from dino_diffusion.generation.inpaint import inpaint
 from dino_diffusion.generation.masks import EditMask, feathered, surroundings
@@ -268,12 +269,13 @@ def test_the_recipe_replays_to_the_bit(
 ) -> None:
     whole = painting.in_batches
     monkeypatch.setattr(painting, "in_batches", lambda count, work, most: whole(count, work, most=batch))
-    known = concept(bundle, 3, 2)
-    settings = InpaintSettings(0.8, 5.0, texture, True, 7, 2, 1.5, "heun")
+    known = concept(bundle, 3, 2).opposed_to([concept(bundle, 2, 3, "normal")])
+    settings = InpaintSettings(0.8, 5.0, texture, True, 7, 2, None if batch == 1 else 1.5, "heun")
     keep = np.zeros(SHAPE, bool)
     keep[60:70] = True
     for made in inpaint(bundle, radiograph, ellipse(), keep, [(known, 0.7)], 3, settings):
         recipe = inpainting.Recipe.from_json(made.recipe.to_json())
+        assert recipe.parameters["guidance"] == (IN_PLACE_GUIDANCE if batch == 1 else 1.5)
         inputs = {
             "image": radiograph,
             "mask": EditMask.of(radiograph, made.mask),

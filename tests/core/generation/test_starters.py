@@ -7,10 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dino_diffusion.errors import ConfigurationError
-from dino_diffusion.generation.starters import STARTERS, Row, choose, contrasts, read_rows
+from dino_diffusion.generation.concept import Concept
+from dino_diffusion.generation.starters import (
+    STARTERS,
+    Row,
+    choose,
+    contrasts,
+    opposed,
+    read_rows,
+)
 
 
 def listed(count: int = 600, seed: int = 0) -> tuple[list[Row], dict[str, float]]:
@@ -33,6 +42,21 @@ def listed(count: int = 600, seed: int = 0) -> tuple[list[Row], dict[str, float]
         )
         contrast[image] = float(np.clip(0.35 + 0.1 * normal + 0.1 * ap + 0.1 * rng.standard_normal(), 0, 1))
     return rows, contrast
+
+
+def test_findings_are_told_from_normal_films_and_these_from_all_findings_of_their_set() -> None:
+    names = ("nih/normal", "nih/effusion", "nih/pneumonia", "tb/normal", "tb/tuberculosis", "own/mass")
+    vectors = {name: torch.full((2, 4), float(k)) for k, name in enumerate(names)}
+    given = {name: Concept(name.partition("/")[2], vectors[name], "0" * 16) for name in names}
+    made = opposed(given)
+    assert [made[name].against for name in names] == [
+        "effusion, pneumonia", "normal", "normal", "tuberculosis", "normal", ""
+    ]  # fmt: skip
+    assert torch.equal(made["tb/tuberculosis"].opposite, vectors["tb/normal"])
+    assert torch.equal(
+        made["nih/normal"].opposite, torch.cat([vectors["nih/effusion"], vectors["nih/pneumonia"]])
+    )
+    assert made["own/mass"] is given["own/mass"]
 
 
 def test_classes_are_alike_in_all_but_the_finding() -> None:

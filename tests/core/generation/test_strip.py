@@ -38,7 +38,7 @@ def concepts(bundle: ModelBundle) -> tuple[Concept, Concept]:
     first, second = (
         Concept(name, torch.randn(3, 32, generator=generator), model_id(bundle)) for name in ("a", "b")
     )
-    return first, second
+    return first.opposed_to([second]), second.opposed_to([first])
 
 
 @pytest.fixture(autouse=True)
