@@ -3,11 +3,13 @@
 The denoiser's features as the read-out reduces them, what the read-out's own head makes of them, the
 encoder's patches, where the place lies in the chest, and grey values around it. Places are told relative to
 the lungs that were found without a label, so that a shift, a zoom or a turn of the picture changes little.
+The lungs themselves, as sharp as they are known without a label, stand apart from these.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch.nn import functional
@@ -17,13 +19,16 @@ from dino_diffusion.models import ModelBundle
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.segmentation.naming import LEFT_LUNG_PRIOR, RIGHT_LUNG_PRIOR
 from dino_diffusion.segmentation.observation import Observation
-from dino_diffusion.segmentation.refine import box
+from dino_diffusion.segmentation.refine import RADIUS, box, guided_upsample
 
 FINE = 4
 """Model pixels along the side of a cell of the finer grid."""
 
 FINE_WIDTH = 5
 """Grey-value descriptors of a finer cell."""
+
+KNOWN = 3
+"""Regions known without a label: background, right and left lung."""
 
 PRIOR_CELLS = 0.01
 """Weight of the prior's place for a lung, as a share of the picture: it decides only where none is found."""
@@ -34,13 +39,21 @@ REACH, CENTRES, SPREAD = 1.6, 7, 0.45
 
 @dataclass(frozen=True)
 class Descriptors:
-    """`coarse` (B, width, h, w) on the latent's grid and `fine` (B, FINE_WIDTH, S / FINE, S / FINE)."""
+    """`coarse` (B, width, h, w) on the latent's grid, the others on a finer one, f = S / FINE: `fine`
+    (B, FINE_WIDTH, f, f) and `known` (B, KNOWN, f, f), probabilities of what is known without a label."""
 
     coarse: torch.Tensor
     fine: torch.Tensor
+    known: torch.Tensor
 
     def __getitem__(self, chosen: torch.Tensor) -> Descriptors:
-        return Descriptors(self.coarse[chosen], self.fine[chosen])
+        return Descriptors(self.coarse[chosen], self.fine[chosen], self.known[chosen])
+
+    @classmethod
+    def joined(cls, several: Sequence[Descriptors]) -> Descriptors:
+        """Of all pictures; copies, so that what was computed for inference may take part in training."""
+        names = (field.name for field in fields(cls))
+        return cls(*(torch.cat([getattr(each, name) for each in several]).clone() for name in names))
 
 
 def describe(bundle: ModelBundle, observation: Observation) -> Descriptors:
@@ -70,13 +83,15 @@ def _of(bundle: ModelBundle, features: torch.Tensor, encoded: Encoded, pixels: t
         logits = bundle.readout.head[-1](hidden)
         read = torch.cat([reduced, hidden, logits / 3], dim=1).float()
         read = read.unflatten(0, features.shape[:2]).mean(0)
-        lungs = logits.float().softmax(1).unflatten(0, features.shape[:2]).mean(0)[:, 1:]
+        found = logits.float().softmax(1).unflatten(0, features.shape[:2]).mean(0)
         patches = functional.interpolate(
             encoded.tokens.patches.float(), read.shape[-2:], mode="bicubic", align_corners=False
         )
-        places = chest_coordinates(lungs)
+        places = chest_coordinates(found[:, 1:])
         coarse = torch.cat([read, patches, places.clamp(-3, 3), bumps(places)], dim=1)
-        return Descriptors(coarse, grey_values(pixels.to(bundle.device)))
+        pixels = pixels.to(bundle.device)
+        sharp = guided_upsample(found, functional.avg_pool2d(pixels, FINE), RADIUS // FINE)
+        return Descriptors(coarse, grey_values(pixels), sharp)
 
 
 def chest_coordinates(lungs: torch.Tensor) -> torch.Tensor:

@@ -80,10 +80,8 @@ def learn(
     for number, batch in enumerate(batches):
         seen.append(describe_views(bundle, batch, seed + number))
         tell(number + 1)
-    # What was computed for inference takes no part in training; copies of it may.
-    described = Descriptors(*(torch.cat([getattr(d, k) for d in seen]).clone() for k in ("coarse", "fine")))
     cells = functional.avg_pool2d(wanted, FINE).to(bundle.device)
-    head = train_head(described, cells, seed, lambda step: tell(len(batches) + step))
+    head = train_head(Descriptors.joined(seen), cells, seed, lambda step: tell(len(batches) + step))
     # Half precision at once: what is used now is what will be read from the file.
     weights = {key: value.cpu().half() for key, value in head.state_dict().items()}
     lesson = Lesson(weights, tuple(radiograph.source.sha256 for radiograph, _ in examples))

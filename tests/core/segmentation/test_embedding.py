@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from dino_diffusion.codes import segment_of, structure_of
 from dino_diffusion.errors import EmbeddingError
-from dino_diffusion.segmentation.descriptors import FINE_WIDTH, Descriptors
+from dino_diffusion.segmentation.descriptors import FINE_WIDTH, KNOWN, Descriptors
 from dino_diffusion.segmentation.embedding import (
     MOST_LESSONS,
     LearntSegment,
@@ -33,8 +33,16 @@ WIDTH = 20
 def lesson(labels: int = 2, images: tuple[str, ...] = ("a" * 64,), seed: int = 0) -> Lesson:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        weights = SegmentHead(WIDTH, labels).half().state_dict()
+        head = SegmentHead(WIDTH, labels)
+        head.belongs.copy_(torch.eye(labels + 1, KNOWN))
+        head.trust.fill_(0.3)
+        weights = head.half().state_dict()
     return Lesson(weights, images)
+
+
+def some_descriptors() -> Descriptors:
+    known = torch.randn(1, KNOWN, 8, 8).softmax(1)
+    return Descriptors(torch.randn(1, WIDTH, 4, 4), torch.randn(1, FINE_WIDTH, 8, 8), known)
 
 
 def embedding(**changes: Any) -> SegmentEmbedding:
@@ -62,13 +70,13 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     second = SegmentEmbedding.load(path)
     assert second.about() == first.about()
     assert second.examples == 3 and second.values == (16, 17)
-    seen = Descriptors(torch.randn(1, WIDTH, 4, 4), torch.randn(1, FINE_WIDTH, 8, 8))
+    seen = some_descriptors()
     assert torch.equal(first.probabilities(seen), second.probabilities(seen))
 
 
 def test_lessons_vote_by_their_examples() -> None:
     lessons = (lesson(seed=1), lesson(images=("b" * 64, "c" * 64, "d" * 64), seed=2))
-    seen = Descriptors(torch.randn(1, WIDTH, 4, 4), torch.randn(1, FINE_WIDTH, 8, 8))
+    seen = some_descriptors()
     one, other = (embedding(lessons=(each,)).probabilities(seen) for each in lessons)
     both = embedding(lessons=lessons).probabilities(seen)
     assert torch.allclose(both, 0.25 * one + 0.75 * other, atol=1e-6)

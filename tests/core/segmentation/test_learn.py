@@ -13,7 +13,7 @@ from dino_diffusion.errors import Cancelled, EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation import heads, observe
-from dino_diffusion.segmentation.descriptors import chest_coordinates
+from dino_diffusion.segmentation.descriptors import FINE_WIDTH, KNOWN, Descriptors, chest_coordinates
 from dino_diffusion.segmentation.embedding import SegmentEmbedding
 from dino_diffusion.segmentation.examples import has_holes, keep_parts, parts_of
 from dino_diffusion.segmentation.learn import learn, steps_of
@@ -82,6 +82,39 @@ def test_the_order_of_embeddings_does_not_matter(
     one, two = (segment_with(bundle, seen, pair) for pair in ([heart, other], [other, heart]))
     assert (one.labelmap.labels == two.labelmap.labels).all()
     assert set(one.uncertainties) == {"heart", "liver"}
+
+
+@pytest.fixture
+def described() -> Descriptors:
+    """Two pictures whose left and right thirds are known to be lungs."""
+    known = torch.zeros(2, KNOWN, 12, 12)
+    known[:, 1, :, :4] = known[:, 2, :, 8:] = 0.9
+    known[:, 0] = 1 - known.sum(1)
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(2, 6, 6, 6, generator=generator)
+    return Descriptors(coarse, torch.randn(2, FINE_WIDTH, 12, 12, generator=generator), known)
+
+
+def layers(*labels: torch.Tensor) -> torch.Tensor:
+    """Targets `(2, labels + 1, 12, 12)` of bool maps `(12, 12)`."""
+    maps = torch.stack([~torch.stack(labels).any(0), *labels]).float()
+    return maps.expand(2, -1, -1, -1)
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_what_is_known_without_a_label_is_asked_where_it_draws_the_examples(described: Descriptors) -> None:
+    columns = torch.arange(12).expand(12, 12)
+    swapped = heads.train_head(described, layers(columns >= 8, columns < 4), seed=0)
+    assert swapped.trust.tolist() == [heads.TRUST] * 2, "lungs with other labels are lungs"
+    assert torch.equal(swapped.name(described.known), described.known[:, [0, 2, 1]])
+    both = heads.train_head(described, layers((columns < 4) | (columns >= 8)), seed=0)
+    assert torch.allclose(both.name(described.known)[:, 1], 1 - described.known[:, 0])
+    between = heads.train_head(described, layers((columns >= 5) & (columns < 7)), seed=0)
+    assert between.trust.tolist() == [0.0]
+    alone = between.read(described).softmax(1)
+    torch.testing.assert_close(between(described), alone)
+    for head in (swapped, both, between):
+        assert torch.allclose(head(described).sum(1), torch.ones(2, 12, 12))
 
 
 @pytest.mark.usefixtures("few_steps")
