@@ -1,6 +1,7 @@
 """Does inpainting in place really edit, without a seam, in time? On radiographs that were never trained on.
 
-    python benchmarks/inpainting.py LIST.csv [--images 30] [--concepts effusion ...] [--pictures DIR] [--json]
+    python benchmarks/inpainting.py LIST.csv [--images 30] [--concepts effusion ...] [--steps 8]
+                                    [--pictures DIR] [--write docs/concepts.md] [--json]
 
 LIST.csv has the columns image, source, split, patient_id and finding (`normal`, or findings joined by |); its
 rows of split `holdout` are edited, those of `train` teach the probe. Masks are random ellipses in the lungs.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from documents import write_between
 from inpainting_concepts import concept_lines, measure_concepts
 from scipy.ndimage import distance_transform_edt
 from speed import CHILD
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Figures = dict[str, float]
 
+SCRIPT, STEPS = "benchmarks/inpainting.py", 16
 TRIES = 10
 """Ellipses drawn for one mask."""
 
@@ -59,11 +62,14 @@ def main() -> None:
         "bundle": bundle.id,
         "device": str(bundle.device),
         "images": len(chosen),
+        "steps": options.steps,
         "edits": summary(edits),
         "concepts": measure_concepts(bundle, options, rows) if options.concepts else {},
         "cost": measure_cost(bundle, options, chosen[0]),
     }
     print(json.dumps(report, indent=1) if options.json else table(report))
+    if options.write:
+        write_between(options.write, SCRIPT, document(report))
 
 
 def parse() -> argparse.Namespace:
@@ -72,6 +78,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("list", type=Path, help="CSV of the radiographs")
     parser.add_argument("--source", default="nih14", help="rows to use, by their column source")
     parser.add_argument("--images", type=int, default=30, metavar="N")
+    parser.add_argument("--steps", type=int, default=STEPS, metavar="K", help="sampling steps")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file to put the figures into")
     parser.add_argument("--concepts", nargs="*", default=[], metavar="NAME", help="findings to paint")
     parser.add_argument("--healthy", default="healthy", metavar="NAME", help="concept of the twins")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="also write contact sheets (patients!)")
@@ -113,11 +121,12 @@ def random_mask(bundle: ModelBundle, radiograph: Radiograph, number: int) -> np.
 def measure_edit(bundle: ModelBundle, options: argparse.Namespace, row: Row, number: int) -> Figures:
     """Two candidates without a concept; grey values in shown [0, 1]."""
     from dino_diffusion.generation.masks import EditMask
-    from dino_diffusion.generation.painting import Inpainting
+    from dino_diffusion.generation.painting import Inpainting, InpaintSettings
 
     radiograph = read(options, row)
     mask = random_mask(bundle, radiograph, number)
-    shared = Inpainting.of(bundle, radiograph, EditMask.of(radiograph, mask))
+    edit, settings = EditMask.of(radiograph, mask), InpaintSettings(steps=options.steps)
+    shared = Inpainting.of(bundle, radiograph, edit, settings=settings)
     first, second = shared.candidates(2)
     if options.pictures:
         write_sheet(shared, [first, second], options.pictures / f"edit_{number}.png")
@@ -233,11 +242,37 @@ def write_sheet(shared: Inpainting, made: list[Inpainted], path: Path) -> None:
 
 def table(report: dict[str, Any]) -> str:
     """Lines for a person."""
-    edits, cost = report["edits"], report["cost"]
-    median = edits["median"]
+    cost = report["cost"]
     lines = [
-        f"bundle {report['bundle']} on {report['device']}, {report['images']} held-out radiographs",
+        f"bundle {report['bundle']} on {report['device']}, {report['images']} held-out radiographs, "
+        f"{report['steps']} steps",
         "",
+        *edit_lines(report["edits"]),
+        "",
+        f"one candidate                   {cost['seconds']['1']:.2f} s ({cost['cpu_seconds']['1']:.2f} CPU "
+        f"seconds, {cost['threads']} threads, {cost['seconds']['1'] / cost['denoiser_pass']:.0f} passes)",
+        f"four candidates                 {cost['seconds']['4'] / cost['seconds']['1']:.2f} times one",
+        f"peak memory, four               {cost['peak_gb']:.2f} GB",
+        "",
+        *concept_lines(report["concepts"]),
+    ]
+    return "\n".join(lines)
+
+
+def document(report: dict[str, Any]) -> str:
+    """The same for a Markdown file, without the cost."""
+    said = (
+        f"Bundle `{report['bundle']}`, {report['images']} held-out radiographs, {report['steps']} steps; "
+        "edits of a random ellipse in the lungs without a concept, concepts over both lungs."
+    )
+    edits = ["```", *edit_lines(report["edits"]), "```"]
+    return "\n".join([said, "", *edits, "", *concept_lines(report["concepts"])])
+
+
+def edit_lines(edits: dict[str, Any]) -> list[str]:
+    """What edits without a concept do, for a person."""
+    median = edits["median"]
+    return [
         f"change inside the mask          {median['change']:.4f} of the grey range",
         f"  over the round-trip error     {edits['change_over_round_trip']:.1f} times "
         f"({median['round_trip']:.4f}); above 3 in {edits['share_above_three']:.0%}",
@@ -247,14 +282,7 @@ def table(report: dict[str, Any]) -> str:
         f"95th percentile {edits['ring_gradient_ratio_p95']:.2f}; no steeper in "
         f"{edits['share_of_rings_no_steeper']:.0%}",
         f"identical outside               {edits['identical_outside']:.0%}",
-        "",
-        f"one candidate                   {cost['seconds']['1']:.2f} s ({cost['cpu_seconds']['1']:.2f} CPU "
-        f"seconds, {cost['threads']} threads, {cost['seconds']['1'] / cost['denoiser_pass']:.0f} passes)",
-        f"four candidates                 {cost['seconds']['4'] / cost['seconds']['1']:.2f} times one",
-        f"peak memory, four               {cost['peak_gb']:.2f} GB",
     ]
-    lines += concept_lines(report["concepts"])
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def describe(entry: dict[str, Any]) -> list[str]:
     images = f"{entry['images']} images" + (f" of {entry['source']}" if entry["source"] else "")
     lines = [
         f"{entry['called']}{also}: {entry['vectors']} vectors, {images}, {learnt}"
+        + (f", against {entry['against']}" if entry["against"] else "")
         + ("" if entry["fits"] else "; not for this bundle")
     ]
     lines += [f"    {entry[name]}" for name in ("description", "licence") if entry[name]]

@@ -45,6 +45,14 @@ def invert(
         typer.Option(help="Where the images come from.", show_default="the list's column 'source'"),
     ] = None,
     description: Annotated[str, typer.Option(help="What the concept shows, in a sentence.")] = "",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONCEPT",
+            help="Its opposite, such as healthy: painted in place, only what differs from it is exaggerated.",
+            show_default="nothing",
+        ),
+    ] = None,
     work: Annotated[
         Path | None,
         typer.Option(
@@ -68,7 +76,11 @@ def invert(
         listed = _listed(images, where or [])
         loaded = load_bundle(bundle, device, console)
         from dino_diffusion.generation import invert as library
+        from dino_diffusion.generation.library import find_concept
 
+        others = [find_concept(other) for other in against or []]
+        for other in others:
+            other.check(loaded)
         steps = library.DEFAULT_STEPS if steps is None else steps
         started = time.perf_counter()
         with console.progress(f"Learning from {len(listed.files)} images", steps) as advance:
@@ -92,6 +104,8 @@ def invert(
                 source=source if source is not None else "; ".join(listed.sources),
                 description=description,
             )
+        if others:
+            concept = concept.opposed_to(others)
         concept.save(target)
         document |= {"concept": str(target), "bytes": target.stat().st_size, **concept.about()}
         document["seconds"] = round(time.perf_counter() - started, 3)

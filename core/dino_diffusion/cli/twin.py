@@ -31,7 +31,7 @@ def twin(
     ] = "healthy",
     strength: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Above 0 to 1: how little of it stays.", show_default="0.6"),
+        typer.Option(metavar="S", help="Above 0 to 1: how little of it stays.", show_default="0.8"),
     ] = None,
     feather: inpaint.Feather = None,
     candidates: Annotated[
@@ -64,13 +64,8 @@ def twin(
         from dino_diffusion.generation.save_twin import TwinFiles, save_twin
         from dino_diffusion.radiograph import Radiograph
 
-        settings = inpaint.chosen_settings(
-            strength=library.STRENGTH if strength is None else strength,
-            feather_mm=feather,
-            keep_level=True,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
+        settings = library.twin_settings(
+            strength=strength, feather_mm=feather, seed=seed, steps=steps, guidance=guidance
         )
         radiograph = Radiograph.read(image)
         marked, kept = (None if path is None else read_labels(path, radiograph) != 0 for path in (mask, keep))

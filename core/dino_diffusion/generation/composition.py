@@ -35,6 +35,9 @@ OPERATION = "generate-concept"
 IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE = 8.0, 4.0
 """How far to go toward concepts in a radiograph, see `usual_guidance`."""
 
+IN_PLACE_INTERVAL = (0.35, 1.0)
+"""What a finding looks like on the whole is decided early; later guidance would exaggerate grain and ribs."""
+
 
 def usual_guidance(concepts: Iterable[Concept]) -> float:
     """For `concept_velocity` with surroundings, where the user says nothing.
@@ -64,7 +67,7 @@ def concept_velocity(
     all films of its source, so that much guidance exaggerates the finding and nothing else; it is nothing at
     all for a concept without one. Without `encoded` v_0 and every opposite are nothing: a whole picture needs
     what all films share. Weights that sum up to 1 interpolate. Outside of the closed `interval` of flow times
-    guidance is 1.
+    v_0 acts alone, without `encoded` guidance is 1.
     """
     nothing = bundle.denoiser.unconditional(frames)
     around = []
@@ -76,21 +79,21 @@ def concept_velocity(
         around = [concept_condition(bundle, None, frames, encoded, without_cls)]
     parts = _parts(concepts, opposites=encoded is not None)
     conditions = [with_vectors(nothing, vectors) for vectors, _ in parts]
-    guided, plain = (
-        composed(
-            bundle.denoiser,
-            [*around, *conditions],
-            [*(1.0 for _ in around), *(scale * weight for _, weight in parts)],
-            nothing,
-            concatenate=Condition.cat,
-        )
-        for scale in (guidance, 1.0)
-    )
+
+    def followed(scale: float) -> VelocityModel:
+        weights = [*(1.0 for _ in around), *(scale * weight for _, weight in parts)]
+        shown = [*around, *conditions]
+        return composed(bundle.denoiser, shown, weights, nothing, concatenate=Condition.cat)
+
+    guided = followed(guidance)
+    plain = followed(1.0)
     low, high = interval
 
     def velocity(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         # All pictures of a batch are at the same noise level.
-        return (guided if low <= float(t[0]) <= high else plain)(x, t)
+        if low <= float(t[0]) <= high:
+            return guided(x, t)
+        return bundle.denoiser(x, t, around[0]) if around else plain(x, t)
 
     return velocity
 

@@ -69,6 +69,7 @@ def again(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Any]) -> Inp
         ]
         if not start <= index < stop <= start + BATCH_ON_GPU:
             raise ValueError(f"no image {index} in a batch from {start} to {stop}")
+        settings["guidance_interval"] = tuple(settings["guidance_interval"])
         chosen = InpaintSettings(**settings)
         shared = Inpainting.of(bundle, given["image"], given["mask"], concepts, chosen)
         return shared.paint(start, stop)[index - start]

@@ -21,7 +21,7 @@ from dino_diffusion.crop import Window, box_around
 from dino_diffusion.device import device_name, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.blend import TEXTURES, added, check_untouched, grain, replaced
-from dino_diffusion.generation.composition import concept_velocity, usual_guidance
+from dino_diffusion.generation.composition import IN_PLACE_INTERVAL, concept_velocity, usual_guidance
 from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.masks import EditMask, feathered, on_latents, pixel_size_mm, surroundings
 from dino_diffusion.generation.nearest import check_nearest
@@ -65,7 +65,8 @@ class InpaintSettings:
     only what is uneven changes; for large masks, under which the model cannot see the exposure. steps: of the
     whole way from noise, less strength takes fewer. guidance: from what the surroundings alone suggest toward
     the concepts, it multiplies their weights; without a concept, from nothing toward the surroundings. None:
-    `composition.usual_guidance`, and AROUND without a concept.
+    `composition.usual_guidance`, and AROUND without a concept. guidance_interval: flow times between which it
+    acts, None: IN_PLACE_INTERVAL for concepts, GUIDANCE_INTERVAL without.
     """
 
     strength: float = 1.0
@@ -76,6 +77,7 @@ class InpaintSettings:
     steps: int = 16
     guidance: float | None = None
     sampler: str = "dpmpp_2m"
+    guidance_interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
@@ -190,6 +192,11 @@ class Inpainting:
         return usual_guidance(concept for concept, _ in self.concepts) if self.concepts else AROUND
 
     @property
+    def guidance_interval(self) -> tuple[float, float]:
+        """What was asked for, or what is usual."""
+        return self.settings.guidance_interval or (IN_PLACE_INTERVAL if self.concepts else GUIDANCE_INTERVAL)
+
+    @property
     def steps(self) -> int:
         """Sampling steps of one candidate."""
         return len(self.times) - 1
@@ -246,16 +253,18 @@ class Inpainting:
 
     def _velocity(self, count: int) -> VelocityModel:
         """Concepts are weighed against the surroundings alone; without any, these against nothing."""
-        bundle, guidance = self.bundle, self.guidance
+        bundle, guidance, interval = self.bundle, self.guidance, self.guidance_interval
         frames = torch.tensor([self.window.frame.numbers()] * count, device=bundle.device)
         if self.concepts:
-            return concept_velocity(bundle, self.concepts, frames, guidance, self.encoded, self.present)
+            return concept_velocity(
+                bundle, self.concepts, frames, guidance, self.encoded, self.present, interval
+            )
         return guided(
             bundle.denoiser,
             concept_condition(bundle, None, frames, self.encoded, self.present),
             bundle.denoiser.unconditional(frames),
             guidance,
-            interval=GUIDANCE_INTERVAL,
+            interval=interval,
             concatenate=Condition.cat,
         )
 
@@ -284,7 +293,8 @@ class Inpainting:
             self.bundle.id,
             asdict(self.settings)
             | {"concepts": [[concept.name, weight] for concept, weight in self.concepts]}
-            | {"guidance": self.guidance, "index": index, "batch": [batch.start, batch.stop]},
+            | {"guidance": self.guidance, "guidance_interval": list(self.guidance_interval)}
+            | {"index": index, "batch": [batch.start, batch.stop]},
             self.inputs(),
             device=device_name(self.bundle.device),
             result=hash_of_pixels(stored),

@@ -18,7 +18,12 @@ from scipy.stats import spearmanr
 
 from dino_diffusion.device import device_name, inference
 from dino_diffusion.errors import ConfigurationError
-from dino_diffusion.generation.composition import concept_velocity, opened_concepts, usual_guidance
+from dino_diffusion.generation.composition import (
+    IN_PLACE_INTERVAL,
+    concept_velocity,
+    opened_concepts,
+    usual_guidance,
+)
 from dino_diffusion.generation.concept import Concept
 from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
 from dino_diffusion.generation.sampled import Synthetic
@@ -47,7 +52,8 @@ class StripSettings:
 
     frames: pictures, from the first concept alone to the second alone. strength: in (0, 1], the noise level
     to start from; 1 keeps nothing but the patch tokens. guidance: how far to go, None:
-    `composition.usual_guidance`. steps: of the whole way from noise, less strength takes fewer.
+    `composition.usual_guidance`. guidance_interval: flow times between which it acts. steps: of the whole way
+    from noise, less strength takes fewer.
     """
 
     frames: int = 7
@@ -56,6 +62,7 @@ class StripSettings:
     seed: int = 0
     steps: int = 16
     sampler: str = "dpmpp_2m"
+    guidance_interval: tuple[float, float] = IN_PLACE_INTERVAL
 
     def __post_init__(self) -> None:
         if not 2 <= self.frames <= 100 or not 1 <= self.steps <= 1000 or self.seed < 0:
@@ -159,7 +166,9 @@ class StripPath:
             generator = torch.Generator().manual_seed(settings.seed)
             noise = initial_noise((1, *bundle.latent_shape), generator, bundle.device)
             frame = torch.tensor([Frame(size=bundle.size).numbers()], device=bundle.device)
-            velocity = concept_velocity(bundle, concepts, frame, self.guidance, self.encoded)
+            velocity = concept_velocity(
+                bundle, concepts, frame, self.guidance, self.encoded, None, settings.guidance_interval
+            )
             start = noised(self.latents, noise, float(times[0]))
             latents = SAMPLERS[settings.sampler](velocity, start, times, callback)
             square = bundle.autoencoder.decode(latents)[0, 0].float().cpu().numpy()
@@ -169,7 +178,8 @@ class StripPath:
             OPERATION,
             bundle.id,
             asdict(settings)
-            | {"guidance": self.guidance, "concepts": [c.name for c in self.concepts]}
+            | {"guidance": self.guidance, "guidance_interval": list(settings.guidance_interval)}
+            | {"concepts": [c.name for c in self.concepts]}
             | {"frame": number, "share": share},
             self.inputs(),
             device=device_name(bundle.device),
@@ -231,6 +241,7 @@ def again(recipe: Recipe, bundle: ModelBundle, inputs: Mapping[str, Any]) -> Syn
         settings = dict(recipe.parameters)
         number = settings.pop("frame")
         del settings["concepts"], settings["share"]
+        settings["guidance_interval"] = tuple(settings["guidance_interval"])
         chosen = StripSettings(**settings)
         return StripPath.of(bundle, given["image"], known["from"], known["to"], chosen).frame(number)
     except (KeyError, TypeError, ValueError, IndexError) as error:

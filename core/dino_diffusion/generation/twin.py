@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,9 @@ from dino_diffusion.radiograph import Labelmap, Radiograph
 from dino_diffusion.sampling import SamplingStep
 from dino_diffusion.segmentation.lungs import segment_lungs
 
-STRENGTH, CANDIDATES = 0.6, 4
+STRENGTH, CANDIDATES = 0.8, 4
+"""From less noise than this the shape of an opacity stays; from all of it the film's own ribs go."""
+
 MUCH_SMALLER = 0.4
 CLOSING_MM, DILATION_MM = 15.0, 6.0
 """Dense lung is easily taken for something else: gaps and notches of the segmentation are closed, then the
@@ -97,8 +100,17 @@ def prepare(
 ) -> Inpainting:
     """What all candidates of `healthy_twin` share. Raises RadiographError and ConceptError as it does."""
     edit = EditMask.of(radiograph, lungs_mask(bundle, radiograph) if mask is None else mask, keep)
-    settings = settings or InpaintSettings(strength=STRENGTH, keep_level=True)
+    settings = settings or twin_settings()
     return Inpainting.of(bundle, radiograph, edit, [(healthy, 1.0)], settings)
+
+
+def twin_settings(**chosen: Any) -> InpaintSettings:
+    """What is usual for a twin but where something else is chosen; None is no choice.
+
+    The level is kept: with both lungs hidden the model cannot know the film's exposure.
+    """
+    said = {name: value for name, value in chosen.items() if value is not None}
+    return InpaintSettings(**({"strength": STRENGTH, "keep_level": True} | said))
 
 
 def lungs_mask(bundle: ModelBundle, radiograph: Radiograph) -> np.ndarray:

@@ -53,9 +53,8 @@ class Twin(Task):
         """See Task."""
         healthy = self.concepts.find(settings["concept"])
         ending, warnings = image_ending(radiograph.source, request)
-        chosen = InpaintSettings(
-            **{name: settings[name] for name in ("strength", "guidance", "seed", "steps")}, keep_level=True
-        )
+        said = ("strength", "guidance", "seed", "steps")
+        chosen = core.twin_settings(**{name: settings[name] for name in said})
         report(0.0, LOOKING)
         given = mask_of(radiograph, settings, request, self.datastore)
         mask, keep = given or (self._lungs(radiograph), None)

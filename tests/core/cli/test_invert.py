@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dino_diffusion.errors import Cancelled
 from dino_diffusion.generation import invert as library
@@ -34,6 +35,29 @@ def test_a_concept_is_learnt_and_described(
     shown = command("concepts", target, "--bundle", bundle_folder)
     assert "2 vectors, 3 images" in shown.stdout
     assert "not for this bundle" not in shown.stdout
+
+
+def test_a_concept_is_told_from_another(
+    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path
+) -> None:
+    waves, calm = tmp_path / "waves.safetensors", tmp_path / "calm.safetensors"
+    for target, more in ((calm, ()), (waves, ("--against", calm))):
+        done = command(
+            "invert",
+            radiographs,
+            "--name",
+            target.stem,
+            "-o",
+            target,
+            "--bundle",
+            bundle_folder,
+            *FAST,
+            *more,
+        )
+        assert done.exit_code == 0, done.output
+    opposite = Concept.load(waves).opposite
+    assert opposite is not None and torch.equal(opposite, Concept.load(calm).vectors)
+    assert "against calm" in command("concepts", waves, "--bundle", bundle_folder).stdout
 
 
 def test_json(command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path) -> None:

@@ -100,12 +100,14 @@ def test_a_concept_is_weighed_against_its_opposite_in_a_picture(
             bundle.denoiser(x, t, concept_condition(bundle, concept, frames()))
             for concept in (normal, effusion, third)
         )
-        velocity = concept_velocity(bundle, weighted, frames(), 3.0, encoded)
+        velocity = concept_velocity(bundle, weighted, frames(), 3.0, encoded, interval=(0.5, 1.0))
+        later = bundle.denoiser(x, 0.8 * t, concept_condition(bundle, None, frames(), encoded, without_cls))
         monkeypatch.setattr(bundle.denoiser.unet, "forward", counted)
-        found = velocity(x, t)
+        found, found_later = velocity(x, t), velocity(x, 0.8 * t)
     expected = base + 1.5 * (v_effusion - v_normal) + 0.75 * (v_third - v_normal)
     assert torch.allclose(found, expected, atol=1e-3)
-    assert batches == [2 * 4]
+    assert torch.allclose(found_later, later, atol=1e-4)
+    assert batches == [2 * 4, 2]
 
 
 def test_a_whole_picture_needs_what_all_films_share(

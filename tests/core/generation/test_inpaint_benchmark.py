@@ -40,7 +40,10 @@ def test_every_figure_is_measured(
     monkeypatch.setattr(library, "find_concept", lambda name: concept)
     monkeypatch.setattr(twin, "segment_lungs", half_and_half)
     monkeypatch.syspath_prepend(repository / "benchmarks")
-    arguments = ["--source", "drawn", "--images", "2", "--concepts", "effusion", "--json"]
+    page = tmp_path / "page.md"
+    page.write_text("Before\n<!-- measured: benchmarks/inpainting.py -->\n<!-- end of measured -->\nAfter\n")
+    arguments = ["--source", "drawn", "--images", "2", "--concepts", "effusion", "--json", "--steps", "2"]
+    arguments += ["--write", str(page)]
     arguments += ["--bundle", str(tmp_path / "tiny"), "--pictures", str(tmp_path / "sheets")]
     monkeypatch.setattr(sys, "argv", ["inpainting.py", str(tmp_path / "list.csv"), *arguments])
     benchmark = importlib.import_module("inpainting")
@@ -51,4 +54,5 @@ def test_every_figure_is_measured(
     assert report["cost"]["peak_gb"] > 0
     assert report["concepts"]["effusion"]["encoder-cls"]["n_painted"] == 2
     assert len(list((tmp_path / "sheets").iterdir())) == 2
-    assert "effusion, encoder-cls: toward it" in benchmark.table(report)
+    assert "| effusion | encoder-cls |" in benchmark.table(report)
+    assert "| effusion | encoder-cls |" in page.read_text() and report["bundle"] in page.read_text()
