@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -107,14 +108,23 @@ class Bench:
     @cached_property
     def clusters(self) -> ablations.ClusterReadout:
         """Clusters of the denoiser's features over training images, named by the prior."""
+        return self.clustered(self.bundle)
+
+    def clustered(self, bundle: ModelBundle) -> ablations.ClusterReadout:
+        """The same for any denoiser: no self-training and no encoder patches among what is clustered.
+
+        The principal components are those of the clustered features, whichever denoiser they come from.
+        """
         data = self.settings.data
         items = load_corpus(self.data, data.splits, data.sources)
         chosen = [items[i] for i in evenly(len(items), min(CLUSTERED_IMAGES, self.settings.images))]
         features = []
         for number, item in enumerate(tqdm(chosen, "features to cluster")):
-            seen = observe(self.bundle, Radiograph.read(item.path)).features
+            seen = observe(bundle, Radiograph.read(item.path)).features
             features.append(seen[number % len(seen)].cpu())
-        return ablations.fit_clusters(self.bundle.readout, torch.cat(features), CLUSTERS)
+        readout = copy.deepcopy(bundle.readout)
+        readout.fit_reduction(torch.cat(features))
+        return ablations.fit_clusters(readout, torch.cat(features), CLUSTERS)
 
 
 def ours(bench: Bench) -> Segment:
@@ -148,8 +158,16 @@ def _patches(bench: Bench, image_size: int | None) -> Segment:
 
 
 def clusters_by_prior(bench: Bench) -> Segment:
-    readout: Any = bench.clusters
-    bundle = replace(bench.bundle, readout=readout)
+    return _labelled_by(bench.clusters, bench.bundle)
+
+
+def random_clusters(bench: Bench) -> Segment:
+    bundle = ablations.random_denoiser(bench.bundle)
+    return _labelled_by(bench.clustered(bundle), bundle)
+
+
+def _labelled_by(readout: Any, bundle: ModelBundle) -> Segment:
+    bundle = replace(bundle, readout=readout)
     return lambda path: label_file(bundle, path)
 
 
@@ -228,6 +246,9 @@ ROWS = {
     "patches": Row("the same with DINO patches alone, as the denoiser gets them", "none", patches),
     "fine-patches": Row(f"the same with {FINE_PATCHES} x {FINE_PATCHES} DINO patches", "none", fine_patches),
     "clusters": Row("clusters of denoiser features, prior naming", "none", clusters_by_prior),
+    "random-clusters": Row(
+        "clusters of a random-weight denoiser's features, prior naming", "none", random_clusters
+    ),
     "oracle": Row(
         "clusters of denoiser features, oracle naming", "the scored image's own", clusters_by_oracle
     ),

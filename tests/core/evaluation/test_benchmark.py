@@ -16,7 +16,7 @@ from PIL import Image
 from tests.core.evaluation.lungs import two_lungs
 from tests.tiny import saved_tiny_bundle, smooth_picture
 
-WITHOUT_TRAINING = "ours,clusters,oracle,threshold"
+WITHOUT_TRAINING = "ours,clusters,random-clusters,oracle,threshold"
 
 
 @pytest.fixture(scope="module")
