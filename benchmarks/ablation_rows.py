@@ -48,8 +48,7 @@ ROWS = {
     "unaligned": Row("no representation alignment", {"alignment": 0.0}),
     "4-channels": Row("4 latent channels", channels=4),
     "base-again": Row("the seed alone", {"run.seed": 2}),
-    "narrower": Row("widths 48/96/128", {"block_out_channels": [48, 96, 128]}),
-    "wider": Row("widths 96/160/160", {"block_out_channels": [96, 160, 160]}),
+    "wider": Row("widths 64/128/160", {"block_out_channels": [64, 128, 160]}),
 }
 
 
@@ -86,10 +85,12 @@ class Bench:
             "run.steps": options.steps,
             "run.batch": options.batch,
             "run.minutes": None,
+            # Half as wide as the default bundle's: in the same time it sees more than twice the pictures.
+            "block_out_channels": [32, 64, 96],
             # Suited to a short run: the averaged weights must not be those of its beginning.
-            "run.ema": 0.99,
+            "run.ema": 0.95,
             "run.warmup": max(1, options.steps // 8),
-            "run.lr": 1e-3,
+            "run.lr": 1.5e-3,
             # A row is trained in one go, so that its CPU time is known, and validated when it is done.
             "run.checkpoint_every": NEVER,
             "run.validate_every": NEVER,
@@ -122,6 +123,7 @@ class Bench:
             "size": self.size,
             "steps": run.steps,
             "batch": run.batch,
+            "widths": list(self.settings.block_out_channels),
             "lr": run.lr,
             "images": self.settings.data.limit,
             "samples": self.samples,

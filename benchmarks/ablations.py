@@ -63,7 +63,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--recipe", default="cpu/denoiser", help="what every row changes one thing of")
     parser.add_argument("--size", type=int, default=128, metavar="PIXELS", help="side of the pictures")
     parser.add_argument("--batch", type=int, default=16, metavar="N")
-    parser.add_argument("--steps", type=int, default=160, metavar="N")
+    parser.add_argument("--steps", type=int, default=300, metavar="N")
     parser.add_argument("--images", type=int, default=900, metavar="N", help="training images, evenly picked")
     parser.add_argument("--samples", type=int, default=64, metavar="N", help="of each row")
     parser.add_argument(
@@ -94,10 +94,11 @@ def table(report: dict[str, Any]) -> str:
     """Markdown."""
     first = next(iter(report["rows"].values()))
     lines = [
-        f"From scratch, {report['steps']} steps of {report['batch']} pictures at {report['size']} px, "
-        f"learning rate {report['lr']:g}, {report['images']} training images; {report['samples']} samples "
-        f"of each row; lungs on {report['masks']} dev images. Work: of one pass, as a multiple of the first "
-        "row's. KID through EfficientNet-Lite0; in brackets that of the same radiographs' own latents.",
+        f"Widths {'/'.join(map(str, report['widths']))} unless it says otherwise, from scratch, "
+        f"{report['steps']} steps of {report['batch']} pictures at {report['size']} px, learning rate "
+        f"{report['lr']:g}, {report['images']} training images; {report['samples']} samples of each row; "
+        f"lungs on {report['masks']} dev images. Work: of one pass, as a multiple of the first row's. KID "
+        "through EfficientNet-Lite0; in brackets that of the same radiographs' own latents.",
         "",
         "| row | changed | weights, M | work | flow loss, held out | KID (95 % interval) [own latents] "
         "| own source nearest: CLS / patches | lung cells, AUC | CPU minutes |",
