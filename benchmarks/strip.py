@@ -1,6 +1,6 @@
 """Does a strip from healthy to a finding change what the finding changes? Twenty held-out normal radiographs.
 
-    python benchmarks/strip.py metadata.csv [--images 20] [--write docs/concepts.md]
+    python benchmarks/strip.py metadata.csv [--images 20] [--steps 8] [--write docs/concepts.md]
 
 For each, a strip of seven frames from `healthy` to each finding, and Spearman's correlation of the frame with
 the lungs' mean grey (opacity) and the cardiothoracic ratio: 1 where every frame has more than the one before.
@@ -17,9 +17,10 @@ from documents import write_between
 
 from dino_diffusion.cli.console import hush_libraries
 from dino_diffusion.evaluation.intervals import interval
+from dino_diffusion.generation.composition import usual_guidance
 from dino_diffusion.generation.library import find_concept
 from dino_diffusion.generation.starters import NORMAL, choose, contrasts, read_rows
-from dino_diffusion.generation.strip import Strip, StripPath, StripSettings, strip
+from dino_diffusion.generation.strip import GUIDANCE, Strip, StripPath, StripSettings, strip
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 
@@ -37,12 +38,14 @@ def main() -> None:
     rows = [r for r in read_rows(options.data) if r["source"] == "nih14" and r["split"] == "holdout"]
     chosen = choose(rows, NORMAL, contrasts(options.data.parent, rows), options.images)
     radiographs = [Radiograph.read(options.data.parent / row["image"]) for row in chosen]
-    settings = StripSettings(strength=options.strength, guidance=options.guidance)
+    settings = StripSettings(strength=options.strength, guidance=options.guidance, steps=options.steps)
     head = ["from healthy to", "should rise", "median rank correlation with the frame", "at least 0.9"]
     head.append("from first to last frame, mean [95 % CI]")
+    usual = usual_guidance((find_concept(name) for name in (START, *ENDS)), GUIDANCE)
     lines = [
         f"Bundle `{bundle.id}`, {len(radiographs)} held-out normal radiographs, strength "
-        f"{settings.strength}, guidance {settings.guidance}, {settings.frames} frames.",
+        f"{settings.strength}, guidance {usual if settings.guidance is None else settings.guidance}, "
+        f"{settings.steps} steps, {settings.frames} frames.",
         "",
         f"| {' | '.join(head)} |",
         f"|{' --- |' * len(head)}",
@@ -82,6 +85,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=20, metavar="N", help="how many radiographs")
     parser.add_argument("--strength", type=float, default=defaults.strength, metavar="S")
     parser.add_argument("--guidance", type=float, default=defaults.guidance, metavar="G")
+    parser.add_argument("--steps", type=int, default=defaults.steps, metavar="K", help="sampling steps")
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file to put the table into")
     return parser.parse_args()
 

@@ -24,8 +24,10 @@ from dino_diffusion.sampling import (
     guided,
     heun,
     initial_noise,
+    low_frequencies,
     noised,
     resolution_shift,
+    steered,
     time_grid,
 )
 
@@ -340,6 +342,30 @@ def test_a_composition_that_cancels_the_unconditional_part_does_not_compute_it()
     assert [len(c) for c in predict.conditions] == [4]
     v_a, v_b = (at(lambda x, t, c=c: predict(x, t, c)) for c in (CONDITION, other))
     torch.testing.assert_close(together, 4.1 * v_a - 3.1 * v_b)
+
+
+def test_steering_follows_coarse_and_fine_changes_apart_in_one_batched_call() -> None:
+    """By the definition: each velocity alone, split by the box filters; weights of 0 in all need no v_u."""
+    predict = Counted()
+    other = torch.full((2, 1, 1, 1), 1.5)
+    found = at(steered(predict, NOTHING, [CONDITION, other], [0.5, -0.5], NOTHING, 8.0, 2.0))
+    assert [len(c) for c in predict.conditions] == [6]
+    v_a, v_b, v_n = (at(lambda x, t, c=c: predict(x, t, c)).float() for c in (CONDITION, other, NOTHING))
+    change = 0.5 * (v_a - v_b)
+    coarse = low_frequencies(change)
+    torch.testing.assert_close(found, v_n + 8 * coarse + 2 * (change - coarse))
+    at(steered(predict, NOTHING, [CONDITION], [0.5], NOTHING, 8.0, 2.0))
+    assert len(predict.conditions[-1]) == 6
+
+
+def test_low_frequencies_keep_the_level_and_drop_the_grain() -> None:
+    level = torch.full((1, 1, 32, 32), 3.0)
+    torch.testing.assert_close(low_frequencies(level), level)
+    grain = torch.ones(1, 1, 32, 32)
+    grain[..., ::2] = -1
+    assert low_frequencies(grain).abs().max() < 0.25
+    wide = torch.sin(torch.linspace(0, torch.pi, 32)).expand(1, 1, 32, 32)
+    assert (low_frequencies(wide) - wide).abs().max() < 0.2
 
 
 def test_composing_one_condition_is_guidance() -> None:

@@ -31,6 +31,10 @@ OutputFolder = Annotated[
 ]
 Steps = Annotated[
     int | None,
+    typer.Option(min=1, max=1000, metavar="K", help="Sampling steps.", show_default="8"),
+]
+StepsInPlace = Annotated[
+    int | None,
     typer.Option(min=1, max=1000, metavar="K", help="Sampling steps.", show_default="16"),
 ]
 Guidance = Annotated[
@@ -50,7 +54,7 @@ InPlace = Annotated[
         max=20,
         metavar="G",
         help="How far to go toward the concepts; without one, toward what the surroundings suggest.",
-        show_default="8.0, or 4.0 for concepts without an opposite; without a concept 2.0",
+        show_default="10.0, or 4.0 for concepts without an opposite; without a concept 2.0",
     ),
 ]
 Seed = Annotated[

@@ -28,18 +28,18 @@ def strip(
     frames: Annotated[int, typer.Option(min=2, max=100, metavar="N", help="How many pictures.")] = 7,
     strength: Annotated[
         float | None,
-        typer.Option(metavar="S", help="How much noise to start from, above 0 up to 1.", show_default="0.7"),
+        typer.Option(metavar="S", help="How much noise to start from, above 0 up to 1.", show_default="0.9"),
     ] = None,
     guidance: Annotated[
         float | None,
         typer.Option(
             metavar="G",
             help="How far to go toward the concepts.",
-            show_default="8.0, or 4.0 for concepts without an opposite",
+            show_default="16.0, or 4.0 for concepts without an opposite",
         ),
     ] = None,
     seed: options.Seed = 0,
-    steps: options.Steps = None,
+    steps: options.StepsInPlace = None,
     json: options.Json = False,
     bundle: options.Bundle = None,
     device: options.Device = None,

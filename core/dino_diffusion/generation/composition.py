@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +29,22 @@ from dino_diffusion.generation.sampled import (
 )
 from dino_diffusion.generation.weighted import Weighted, hash_of_concept, name_of_concept
 from dino_diffusion.models import Condition, EncoderOutput, Frame, ModelBundle
-from dino_diffusion.sampling import VelocityModel, composed, time_grid
+from dino_diffusion.sampling import VelocityModel, composed, steered, time_grid
 
 OPERATION = "generate-concept"
 
-IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE = 8.0, 4.0
+IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE = 10.0, 4.0
 """How far to go toward concepts in a radiograph, see `usual_guidance`."""
 
-IN_PLACE_INTERVAL = (0.35, 1.0)
-"""What a finding looks like on the whole is decided early; later guidance would exaggerate grain and ribs."""
 
-
-def usual_guidance(concepts: Iterable[Concept]) -> float:
+def usual_guidance(concepts: Iterable[Concept], told_apart: float = IN_PLACE_GUIDANCE) -> float:
     """For `concept_velocity` with surroundings, where the user says nothing.
 
-    Against its opposite a concept is exaggerated without artefacts; against nothing so is what all films of
-    its source have in common, which bleaches or darkens a picture.
+    `told_apart` if all concepts have opposites, else less: against its opposite a concept is exaggerated
+    without artefacts; against nothing so is what all films of its source have in common, which bleaches or
+    darkens a picture.
     """
-    told_apart = all(concept.opposite is not None for concept in concepts)
-    return IN_PLACE_GUIDANCE if told_apart else WITHOUT_OPPOSITE
+    return told_apart if all(c.opposite is not None for c in concepts) else WITHOUT_OPPOSITE
 
 
 def concept_velocity(
@@ -57,43 +55,42 @@ def concept_velocity(
     encoded: EncoderOutput | None = None,
     present: torch.Tensor | None = None,
     interval: tuple[float, float] = (0.0, 1.0),
+    fine: float | None = None,
 ) -> VelocityModel:
     """v = v_0 + guidance * sum_i w_i (v_i - v_i'), where v_i sees concept i alone, v_i' its opposite alone.
-
     v_0 sees the patch tokens of `encoded` where `present` (see `concept_condition`) and no concept: what the
     model would paint there anyway. Concepts are composed with it (Liu et al. 2022, arXiv 2206.01714) and not
     shown beside it, because patch tokens tell the model nearly everything: beside them a concept moved the
     grey of an edit by a quarter of what it moves it alone. The opposite takes out what a concept shares with
     all films of its source, so that much guidance exaggerates the finding and nothing else; it is nothing at
     all for a concept without one. Without `encoded` v_0 and every opposite are nothing: a whole picture needs
-    what all films share. Weights that sum up to 1 interpolate. Outside of the closed `interval` of flow times
+    what all films share. `fine`: guidance of details with `encoded`, None: the same. Weights of 1 in all
+    interpolate. Outside of the closed `interval` of flow times
     v_0 acts alone, without `encoded` guidance is 1.
     """
     nothing = bundle.denoiser.unconditional(frames)
-    around = []
-    if encoded is not None:
+    parts = _parts(concepts, opposites=encoded is not None)
+    conditions, weights = [with_vectors(nothing, part) for part, _ in parts], [weight for _, weight in parts]
+    denoiser, join = bundle.denoiser, Condition.cat
+    if encoded is None:
+        guided, plain = (
+            composed(denoiser, conditions, [scale * w for w in weights], nothing, concatenate=join)
+            for scale in (guidance, 1.0)
+        )
+    else:
         if present is None:
-            present = torch.ones(1, bundle.denoiser.tokens, dtype=torch.bool, device=frames.device)
+            present = torch.ones(1, denoiser.tokens, dtype=torch.bool, device=frames.device)
         without_cls = present.clone()
         without_cls[:, 0] = False
-        around = [concept_condition(bundle, None, frames, encoded, without_cls)]
-    parts = _parts(concepts, opposites=encoded is not None)
-    conditions = [with_vectors(nothing, vectors) for vectors, _ in parts]
-
-    def followed(scale: float) -> VelocityModel:
-        weights = [*(1.0 for _ in around), *(scale * weight for _, weight in parts)]
-        shown = [*around, *conditions]
-        return composed(bundle.denoiser, shown, weights, nothing, concatenate=Condition.cat)
-
-    guided = followed(guidance)
-    plain = followed(1.0)
+        around = concept_condition(bundle, None, frames, encoded, without_cls)
+        plain = partial(denoiser, condition=around)
+        fine = guidance if fine is None else min(guidance, fine)
+        guided = steered(denoiser, around, conditions, weights, nothing, guidance, fine, concatenate=join)
     low, high = interval
 
     def velocity(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         # All pictures of a batch are at the same noise level.
-        if low <= float(t[0]) <= high:
-            return guided(x, t)
-        return bundle.denoiser(x, t, around[0]) if around else plain(x, t)
+        return (guided if low <= float(t[0]) <= high else plain)(x, t)
 
     return velocity
 

@@ -21,7 +21,7 @@ from dino_diffusion.crop import Window, box_around
 from dino_diffusion.device import device_name, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.blend import TEXTURES, added, check_untouched, grain, replaced
-from dino_diffusion.generation.composition import IN_PLACE_INTERVAL, concept_velocity, usual_guidance
+from dino_diffusion.generation.composition import concept_velocity, usual_guidance
 from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.masks import EditMask, feathered, on_latents, pixel_size_mm, surroundings
 from dino_diffusion.generation.nearest import check_nearest
@@ -66,7 +66,7 @@ class InpaintSettings:
     whole way from noise, less strength takes fewer. guidance: from what the surroundings alone suggest toward
     the concepts, it multiplies their weights; without a concept, from nothing toward the surroundings. None:
     `composition.usual_guidance`, and AROUND without a concept. guidance_interval: flow times between which it
-    acts, None: IN_PLACE_INTERVAL for concepts, GUIDANCE_INTERVAL without.
+    acts, None: all for concepts, GUIDANCE_INTERVAL without.
     """
 
     strength: float = 1.0
@@ -194,7 +194,7 @@ class Inpainting:
     @property
     def guidance_interval(self) -> tuple[float, float]:
         """What was asked for, or what is usual."""
-        return self.settings.guidance_interval or (IN_PLACE_INTERVAL if self.concepts else GUIDANCE_INTERVAL)
+        return self.settings.guidance_interval or ((0.0, 1.0) if self.concepts else GUIDANCE_INTERVAL)
 
     @property
     def steps(self) -> int:

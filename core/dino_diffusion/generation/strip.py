@@ -19,7 +19,6 @@ from scipy.stats import spearmanr
 from dino_diffusion.device import device_name, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.composition import (
-    IN_PLACE_INTERVAL,
     concept_velocity,
     opened_concepts,
     usual_guidance,
@@ -45,24 +44,30 @@ from dino_diffusion.view import SquareView
 
 OPERATION = "strip"
 
+GUIDANCE, FINE_GUIDANCE, INTERVAL = 16.0, 2.0, (0.35, 1.0)
+"""What is coarse is followed far, details little and only until the picture's shape stands: a strip changes
+the whole film, ribs and shoulders too, and these would turn into scars."""
+
 
 @dataclass(frozen=True)
 class StripSettings:
     """How to make a strip. Raises ConfigurationError for what is impossible.
 
     frames: pictures, from the first concept alone to the second alone. strength: in (0, 1], the noise level
-    to start from; 1 keeps nothing but the patch tokens. guidance: how far to go, None:
-    `composition.usual_guidance`. guidance_interval: flow times between which it acts. steps: of the whole way
-    from noise, less strength takes fewer.
+    to start from; 1 keeps nothing but the patch tokens. guidance: how far to go, None: GUIDANCE, or less for
+    concepts without opposites (`composition.usual_guidance`). fine_guidance: the most for details.
+    guidance_interval: flow times between which both act. steps: of the whole way from noise, less strength
+    takes fewer.
     """
 
     frames: int = 7
-    strength: float = 0.7
+    strength: float = 0.9
     guidance: float | None = None
     seed: int = 0
     steps: int = 16
     sampler: str = "dpmpp_2m"
-    guidance_interval: tuple[float, float] = IN_PLACE_INTERVAL
+    fine_guidance: float = FINE_GUIDANCE
+    guidance_interval: tuple[float, float] = INTERVAL
 
     def __post_init__(self) -> None:
         if not 2 <= self.frames <= 100 or not 1 <= self.steps <= 1000 or self.seed < 0:
@@ -141,7 +146,7 @@ class StripPath:
     def guidance(self) -> float:
         """What was asked for, or what is usual."""
         asked = self.settings.guidance
-        return usual_guidance(self.concepts) if asked is None else asked
+        return usual_guidance(self.concepts, GUIDANCE) if asked is None else asked
 
     @property
     def times(self) -> torch.Tensor:
@@ -167,7 +172,13 @@ class StripPath:
             noise = initial_noise((1, *bundle.latent_shape), generator, bundle.device)
             frame = torch.tensor([Frame(size=bundle.size).numbers()], device=bundle.device)
             velocity = concept_velocity(
-                bundle, concepts, frame, self.guidance, self.encoded, None, settings.guidance_interval
+                bundle,
+                concepts,
+                frame,
+                self.guidance,
+                self.encoded,
+                interval=settings.guidance_interval,
+                fine=settings.fine_guidance,
             )
             start = noised(self.latents, noise, float(times[0]))
             latents = SAMPLERS[settings.sampler](velocity, start, times, callback)

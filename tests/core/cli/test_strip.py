@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dino_diffusion.generation import strip as library
-from dino_diffusion.generation.composition import IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE
+from dino_diffusion.generation.composition import WITHOUT_OPPOSITE
 from dino_diffusion.generation.concept import Concept, model_id
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
@@ -76,7 +76,7 @@ def test_a_table_for_people(
 
 def test_help_tells_the_librarys_own_defaults(command: Command) -> None:
     said, settings = command("strip", "--help").stdout, library.StripSettings()
-    usual = IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE
+    usual = library.GUIDANCE, WITHOUT_OPPOSITE
     for value in (settings.strength, *usual, settings.frames, settings.steps):
         assert f"{value}" in said
 

@@ -21,6 +21,7 @@ from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.weighted import name_of_concept
 from dino_diffusion.models import EncoderOutput, Frame, ModelBundle
+from dino_diffusion.sampling import low_frequencies
 from tests.tiny import SIZE, smooth_picture, tiny_bundle
 
 STEPS = 3
@@ -104,10 +105,14 @@ def test_a_concept_is_weighed_against_its_opposite_in_a_picture(
         later = bundle.denoiser(x, 0.8 * t, concept_condition(bundle, None, frames(), encoded, without_cls))
         monkeypatch.setattr(bundle.denoiser.unet, "forward", counted)
         found, found_later = velocity(x, t), velocity(x, 0.8 * t)
-    expected = base + 1.5 * (v_effusion - v_normal) + 0.75 * (v_third - v_normal)
-    assert torch.allclose(found, expected, atol=1e-3)
+        found_much = concept_velocity(bundle, weighted, frames(), 10.0, encoded, fine=2.0)(x, t)
+    change = 1.5 * (v_effusion - v_normal) + 0.75 * (v_third - v_normal)
+    assert torch.allclose(found, base + change, atol=1e-3)
+    coarse = low_frequencies(change)
+    much = base + 10 / 3 * coarse + 2 / 3 * (change - coarse)
+    assert torch.allclose(found_much, much, atol=1e-3)
     assert torch.allclose(found_later, later, atol=1e-4)
-    assert batches == [2 * 4, 2]
+    assert batches == [2 * 4, 2, 2 * 4]
 
 
 def test_a_whole_picture_needs_what_all_films_share(
