@@ -15,7 +15,6 @@ from dino_diffusion.codes import LEFT_LUNG
 from dino_diffusion.evaluation.conditioning import PARTS, draw_framed
 from dino_diffusion.generation.inpaint import inpaint
 from dino_diffusion.generation.library import find_concept
-from dino_diffusion.generation.painting import InpaintSettings
 from dino_diffusion.generation.strip import StripPath, strip
 from dino_diffusion.generation.twin import healthy_twin
 from dino_diffusion.generation.variants import Variation, generate
@@ -28,7 +27,7 @@ from dino_diffusion.segmentation.zones import zoned
 
 ROOT = Path(__file__).parents[1]
 DOCS, SAMPLES = ROOT / "docs", ROOT / "core" / "dino_diffusion" / "samples"
-COLUMNS, GUIDANCE = 6, 6.0
+COLUMNS = 6
 Page = Callable[[ModelBundle], np.ndarray]
 
 
@@ -61,12 +60,11 @@ def painting(bundle: ModelBundle) -> np.ndarray:
     """One mask painted with several concepts, what changed below, and the healthy twin."""
     radiograph = sample(1)
     mask = lower_left(zoned(segment_lungs(bundle, radiograph).labelmap).labels)
-    settings = InpaintSettings(guidance=GUIDANCE)
     shown = [(borders(radiograph.pixels, mask.astype(np.uint8)), "the sample, the mask")]
     for name in ("pneumonia", "consolidation", "effusion", "atelectasis"):
         concepts = [(find_concept(name), 1.0)]
-        made = inpaint(bundle, radiograph, mask, concepts=concepts, settings=settings)[0]
-        shown.append((made.pixels, f"{name}, guidance {GUIDANCE:g}"))
+        made = inpaint(bundle, radiograph, mask, concepts=concepts)[0]
+        shown.append((made.pixels, name))
     twin = healthy_twin(bundle, radiograph, find_concept("healthy")).candidates[0]
     shown.append((twin.pixels, "healthy twin"))
     changes = [(difference_map(radiograph.pixels, pixels, 512), "what changed") for pixels, _ in shown[1:]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def concept_velocity(
         without_cls = present.clone()
         without_cls[:, 0] = False
         around = concept_condition(bundle, None, frames, encoded, without_cls)
-        plain = partial(denoiser, condition=around)
+        plain = composed(denoiser, [around], [1.0], nothing, concatenate=join)
         fine = guidance if fine is None else min(guidance, fine)
         guided = steered(denoiser, around, conditions, weights, nothing, guidance, fine, concatenate=join)
     low, high = interval

@@ -168,7 +168,7 @@ def _from_metadata(path: Path, metadata: dict[str, str], tensors: dict[str, torc
         for name, kind in (("model", str), ("images", int), ("steps", int), ("settings", dict)):
             if not isinstance(about.get(name), kind):
                 raise TypeError(f"no {name}")
-        return Concept(**tensors, code=code, **about)
+        return Concept(vectors=tensors["vectors"], opposite=tensors.get("opposite"), code=code, **about)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConceptError(
             f"{path}: the concept's description is damaged ({_reason(error)}); copy the file again."

@@ -57,6 +57,21 @@ def test_an_unknown_name_lists_the_known_ones(folder: Path, text: str) -> None:
         find_weighted(text)
 
 
+def test_every_concept_that_travels_is_told_from_the_others_of_its_set_as_they_are_now() -> None:
+    known = {name: Concept.load(path) for name, path in shipped().items()}
+    for name, concept in known.items():
+        own_set, _, own = name.partition("/")
+        normal = known[f"{own_set}/normal"].vectors
+        opposite = concept.opposite
+        assert opposite is not None, name
+        if own != "normal":
+            assert torch.equal(opposite, normal), name
+        else:
+            others = [c.vectors for n, c in known.items() if n.startswith(own_set + "/") and n != name]
+            rows = {tuple(row) for row in torch.cat(others).tolist()}
+            assert {tuple(row) for row in opposite.tolist()} == rows
+
+
 def test_a_missing_file_is_named(folder: Path) -> None:
     with pytest.raises(ConceptError, match=r"gone\.safetensors"):
         find_concept(folder / "gone.safetensors")
