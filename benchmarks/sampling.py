@@ -124,6 +124,25 @@ def passes(drawing: Drawing, time_shift: float) -> int:
     return count
 
 
+def tokens(measurement: Measurement, drawing: Drawing) -> np.ndarray:
+    """CLS tokens `(N, width)` that the pictures were drawn for: the first thing that a seed gives."""
+    import torch
+
+    from dino_diffusion.generation.sampled import generator_of
+
+    prior = measurement.bundle.prior
+    drawn = [prior.sample(1, generator_of(drawing.seed, k)).cls for k in range(measurement.samples)]
+    return torch.cat(drawn).double().cpu().numpy()
+
+
+def likeness(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean cosine of rows `(N, width)`."""
+    import numpy as np
+
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(1) / lengths).mean())
+
+
 def table(
     measurement: Measurement, settings: dict[str, Drawing], real: Features, found: dict[str, Features]
 ) -> str:
@@ -134,11 +153,13 @@ def table(
     reference = max(settings, key=lambda text: settings[text].steps)
     cost = {text: passes(drawing, bundle.time_shift) for text, drawing in settings.items()}
     titles = ["solver", "steps", "guidance (between)", "passes"]
+    titles.append("cosine to its CLS")
     titles += [f"{title}, {net}" for net in nets for title in ("KID", "KID more than", "precision / recall")]
     lines = [
         f"Bundle `{bundle.id}`, {measurement.samples} pictures of each setting from the same noise "
         f"against {len(next(iter(real.values())))} held-out radiographs; passes through the denoiser a "
-        f"picture; 95 % intervals; 'KID more than': than `{reference}`, picture by picture.",
+        "picture; cosine of its CLS token to the one it was drawn for; 95 % intervals; 'KID more than': than "
+        f"`{reference}`, picture by picture.",
         "",
         "| " + " | ".join(titles) + " |",
         "|---" * len(titles) + "|",
@@ -152,6 +173,8 @@ def table(
         low, high = drawing.guidance_interval
         cells = [drawing.sampler, str(drawing.steps), f"{drawing.guidance:g} ({low:g} to {high:g})"]
         cells.append(str(cost[text]))
+        followed = likeness(found[text]["encoder-cls"], tokens(measurement, drawing))
+        cells.append(f"{followed:.2f}")
         for net in nets:
             values = evaluate_generation(real[net], found[text][net], net)
             more = kernel_difference(real[net], found[text][net], found[reference][net])

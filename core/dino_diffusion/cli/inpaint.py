@@ -88,7 +88,7 @@ def inpaint(
     candidates: Candidates = 1,
     burn_in: BurnIn = False,
     seed: options.Seed = 0,
-    steps: options.Steps = None,
+    steps: options.StepsInPlace = None,
     guidance: options.InPlace = None,
     json: options.Json = False,
     bundle: options.Bundle = None,

@@ -39,7 +39,7 @@ def twin(
     ] = 4,
     burn_in: inpaint.BurnIn = False,
     seed: options.Seed = 0,
-    steps: options.Steps = None,
+    steps: options.StepsInPlace = None,
     guidance: options.InPlace = None,
     json: options.Json = False,
     bundle: options.Bundle = None,

@@ -16,7 +16,9 @@ from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.sampling import SAMPLERS, SamplingStep, VelocityModel, initial_noise, noised
 
-DEFAULT_STEPS, DEFAULT_GUIDANCE, DEFAULT_SAMPLER = 16, 2.0, "dpmpp_2m"
+DEFAULT_STEPS, DEFAULT_GUIDANCE, DEFAULT_SAMPLER = 8, 2.0, "dpmpp_2m"
+"""From noise to picture: more steps cost more and come no nearer to real radiographs (docs/training.md)."""
+
 GUIDANCE_INTERVAL = (0.1, 0.9)
 """Guidance at the ends of the path costs diversity (noise) and detail (clean) and gains nothing."""
 
@@ -52,6 +54,11 @@ def check_request(count: int, first: int, steps: int, sampler: str, guidance: fl
         )
 
 
+def generator_of(seed: int, index: int) -> torch.Generator:
+    """Of picture `index` of a seed: first its tokens are drawn from it, if any are, then its noise."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + index)
+
+
 def sample_pictures(
     bundle: ModelBundle,
     recipe: Recipe,
@@ -73,7 +80,7 @@ def sample_pictures(
 
     def work(begin: int, end: int) -> list[Synthetic]:
         indices = range(first + begin, first + end)
-        generators = [torch.Generator().manual_seed(settings["seed"] * 1_000_003 + k) for k in indices]
+        generators = [generator_of(settings["seed"], k) for k in indices]
         velocity = velocity_of(generators)
         noise = torch.cat([initial_noise((1, *bundle.latent_shape), g, bundle.device) for g in generators])
         noise = noise if start is None else noised(start, noise, float(times[0]))
