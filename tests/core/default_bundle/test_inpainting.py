@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dino_diffusion.generation.library import find_concept
 from dino_diffusion.generation.masks import EditMask
 from dino_diffusion.generation.painting import Inpainting, InpaintSettings
 from dino_diffusion.generation.twin import lungs_mask
@@ -42,3 +43,16 @@ def test_it_really_edits_and_leaves_no_seam(bundle: ModelBundle, radiograph: Rad
     rim = mask & ~np.roll(mask, 1, 1)
     step = np.abs(np.diff(first.pixels - radiograph.pixels, axis=1, prepend=0))[rim]
     assert step.mean() < 0.02, "the change begins with a step"
+
+
+def test_a_painted_effusion_is_denser_than_healthy_from_the_same_noise(
+    bundle: ModelBundle, radiograph: Radiograph
+) -> None:
+    edit = EditMask.of(radiograph, lungs_mask(bundle, radiograph))
+    effusion, healthy = (
+        Inpainting.of(bundle, radiograph, edit, [(find_concept(name), 1.0)], InpaintSettings(steps=6))
+        .paint(0, 1)[0]
+        .pixels
+        for name in ("effusion", "healthy")
+    )
+    assert (effusion - healthy)[edit.inside].mean() > 0.005
