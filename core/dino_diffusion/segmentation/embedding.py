@@ -137,7 +137,7 @@ class SegmentEmbedding:
     def probabilities(self, seen: Descriptors) -> torch.Tensor:
         """Background and each label `(B, labels + 1, S / FINE, S / FINE)`, averaged over the examples."""
         device = seen.coarse.device
-        votes = [share * head.to(device)(seen) for share, head in self.heads]
+        votes = [share * head.to(device)(seen, self.examples) for share, head in self.heads]
         return torch.stack(votes).sum(0)
 
     def check(self, bundle: ModelBundle) -> None:

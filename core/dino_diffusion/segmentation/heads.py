@@ -2,8 +2,8 @@
 
 It is two experts. One reads everything, and learns the quirks of a single example along with the structure.
 The other has nothing to learn but which of the regions known without a label belong to the structure. Where
-that draws the examples well, as it does lungs, the mean of both is better than either; where it does not,
-as for a heart, the first decides alone.
+that draws the examples well, as it does lungs, a mean of both is better than either, and the fewer examples
+there are, the more the second counts; where it does not, as for a heart, the first decides alone.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ STEPS, BATCH, RATE, WEIGHT_DECAY = 200, 8, 4e-3, 0.05
 OVERLAP = 0.5
 """Weight of the overlap (soft Dice) beside the cross-entropy: without it thin structures vanish."""
 
-TRUST, UNTRUSTED, TRUSTED = 0.5, 0.6, 0.8
-"""The second expert's share of the answer, and its Dice on the examples at which it begins and is full."""
+WORTH = 2
+"""As many examples what is known without a label counts for, beside those that were taught."""
+
+UNTRUSTED, TRUSTED = 0.6, 0.8
+"""The second expert's Dice on the examples from which it is asked at all, and from which it counts fully."""
 
 
 class SegmentHead(nn.Module):
@@ -30,7 +33,7 @@ class SegmentHead(nn.Module):
 
     What the coarse descriptors say is brought to the finer grid, where grey values decide the outline.
     `belongs` (labels + 1, KNOWN) is the second expert: 1 where a known region belongs to a label, else 0;
-    `trust` (labels,) its share of the answer.
+    `trust` (labels,) how well it draws each label, in [0, 1].
     """
 
     mean: torch.Tensor
@@ -61,11 +64,11 @@ class SegmentHead(nn.Module):
         self.register_buffer("belongs", torch.zeros(labels + 1, KNOWN))
         self.register_buffer("trust", torch.zeros(labels))
 
-    def forward(self, seen: Descriptors) -> torch.Tensor:
-        """Probabilities, of both experts together."""
+    def forward(self, seen: Descriptors, examples: int) -> torch.Tensor:
+        """Probabilities, of both experts together; `examples` in all were taught, to this head or others."""
         alone = self.read(seen).float().softmax(1)
-        trust = self.trust[:, None, None]
-        labels = (1 - trust) * alone[:, 1:] + trust * self.name(seen.known)[:, 1:]
+        share = self.trust[:, None, None] * WORTH / (WORTH + examples)
+        labels = (1 - share) * alone[:, 1:] + share * self.name(seen.known)[:, 1:]
         labels = labels / labels.sum(1, keepdim=True).clamp_min(1)  # labels trusted unlike may exceed 1
         return torch.cat([1 - labels.sum(1, keepdim=True), labels], dim=1)
 
@@ -119,7 +122,7 @@ def _fit_names(head: SegmentHead, known: torch.Tensor, targets: torch.Tensor) ->
     found, wanted = head.name(known)[:, 1:] > 0.5, targets[:, 1:] > 0.5
     area = found.sum((0, 2, 3)) + wanted.sum((0, 2, 3))
     dice = 2 * (found & wanted).sum((0, 2, 3)) / area.clamp_min(1)
-    head.trust.copy_(TRUST * ((dice - UNTRUSTED) / (TRUSTED - UNTRUSTED)).clamp(0, 1))
+    head.trust.copy_(((dice - UNTRUSTED) / (TRUSTED - UNTRUSTED)).clamp(0, 1))
 
 
 def _loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -77,8 +77,8 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
 def test_lessons_vote_by_their_examples() -> None:
     lessons = (lesson(seed=1), lesson(images=("b" * 64, "c" * 64, "d" * 64), seed=2))
     seen = some_descriptors()
-    one, other = (embedding(lessons=(each,)).probabilities(seen) for each in lessons)
-    both = embedding(lessons=lessons).probabilities(seen)
+    taught = embedding(lessons=lessons)
+    both, (one, other) = taught.probabilities(seen), (head(seen, 4) for _, head in taught.heads)
     assert torch.allclose(both, 0.25 * one + 0.75 * other, atol=1e-6)
     assert torch.allclose(both.sum(1), torch.ones(1, 8, 8), atol=1e-5)
 

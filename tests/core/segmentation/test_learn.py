@@ -105,16 +105,19 @@ def layers(*labels: torch.Tensor) -> torch.Tensor:
 def test_what_is_known_without_a_label_is_asked_where_it_draws_the_examples(described: Descriptors) -> None:
     columns = torch.arange(12).expand(12, 12)
     swapped = heads.train_head(described, layers(columns >= 8, columns < 4), seed=0)
-    assert swapped.trust.tolist() == [heads.TRUST] * 2, "lungs with other labels are lungs"
+    assert swapped.trust.tolist() == [1.0] * 2, "lungs with other labels are lungs"
     assert torch.equal(swapped.name(described.known), described.known[:, [0, 2, 1]])
     both = heads.train_head(described, layers((columns < 4) | (columns >= 8)), seed=0)
     assert torch.allclose(both.name(described.known)[:, 1], 1 - described.known[:, 0])
     between = heads.train_head(described, layers((columns >= 5) & (columns < 7)), seed=0)
     assert between.trust.tolist() == [0.0]
     alone = between.read(described).softmax(1)
-    torch.testing.assert_close(between(described), alone)
+    torch.testing.assert_close(between(described, 1), alone)
     for head in (swapped, both, between):
-        assert torch.allclose(head(described).sum(1), torch.ones(2, 12, 12))
+        assert torch.allclose(head(described, 1).sum(1), torch.ones(2, 12, 12))
+    known = swapped.name(described.known)[:, 1:]
+    one, many = ((swapped(described, count)[:, 1:] - known).abs().mean() for count in (1, 20))
+    assert one < many, "the more examples, the less counts what is known without them"
 
 
 @pytest.mark.usefixtures("few_steps")
