@@ -54,7 +54,7 @@ def table(report: dict[str, Any]) -> str:
     for kind, title in KINDS.items():
         found = report[kind]
         lines.append(f"| {title} | {found['own']:.2f} | {found['others']:.2f} | {found['found']:.2f} |")
-    fine = ", ".join(f"{side} px {ratio:.2f}" for side, ratio in report["fine"].items())
+    fine = ", ".join(f"{side} px {ratio:.3f}" for side, ratio in report["fine"].items())
     return "\n".join([*lines, "", f"Share of fine detail by source size, the smallest one as 1: {fine}."])
 
 

@@ -64,23 +64,40 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One question: both figures, and ours less the teacher's with its 95 % interval over images."""
+class Bounded:
+    """A figure and its 95 % interval."""
 
-    what: str
-    ours: float
-    theirs: float
+    value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Bounded:
+        """The first is that of all images, the others of resamples of them."""
+        return cls(float(values[0]), *map(float, np.percentile(values[1:], [2.5, 97.5])))
+
+    def said(self, form: str = ".3f") -> str:
+        """For a table."""
+        return f"{self.value:{form}} ({self.low:{form}} to {self.high:{form}})"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question: both figures and ours less the teacher's, with 95 % intervals over images."""
+
+    what: str
+    ours: Bounded
+    theirs: Bounded
+    more: Bounded
     n: int
 
     @classmethod
     def of(cls, what: str, n: int, ours: Statistic, theirs: Statistic) -> Row:
         """The same images are drawn again for both (paired bootstrap)."""
-        every, rng = np.arange(n), np.random.default_rng(0)
-        drawn = [rng.integers(n, size=n) for _ in range(RESAMPLES)]
-        low, high = np.percentile([ours(part) - theirs(part) for part in drawn], [2.5, 97.5])
-        return cls(what, ours(every), theirs(every), float(low), float(high), n)
+        rng = np.random.default_rng(0)
+        drawn = [np.arange(n), *(rng.integers(n, size=n) for _ in range(RESAMPLES))]
+        values = np.array([(ours(part), theirs(part)) for part in drawn])
+        return cls(what, *map(Bounded.of, (values[:, 0], values[:, 1], values[:, 0] - values[:, 1])), n)
 
 
 def main() -> None:
@@ -257,14 +274,15 @@ def table(bundle: ModelBundle, teacher: str, layers: int, rows: list[Row]) -> st
     lines = [
         f"Bundle `{bundle.id}`: its encoder ({encoder.cls_width} and {encoder.patch_width} whitened numbers "
         f"for CLS and a patch) beside the raw tokens of `{teacher}`, first {layers} blocks "
-        f"({encoder.backbone.config.hidden_size} numbers), both at {encoder.image_size} px.",
+        f"({encoder.backbone.config.hidden_size} numbers), both at {encoder.image_size} px; "
+        "95 % intervals over images.",
         "",
-        "| question | ours | teacher | ours more, 95 % interval | images |",
+        "| question | ours | teacher | ours more | images |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        more = f"{row.ours - row.theirs:+.3f} ({row.low:+.3f} to {row.high:+.3f})"
-        lines.append(f"| {row.what} | {row.ours:.3f} | {row.theirs:.3f} | {more} | {row.n} |")
+        cells = (row.what, row.ours.said(), row.theirs.said(), row.more.said("+.3f"), str(row.n))
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -108,9 +108,11 @@ def conditioning(bundle: ModelBundle) -> np.ndarray:
             ("no tokens", made.no_tokens),
         ):
             shown.append((kind[name], f"{name}, {title}"))
-    shown.append((made.whole, "the whole, source of 512 px"))
-    shown += [(picture, f"source of {side} px") for side, picture in made.sides.items()]
-    return sheet([(picture[0, 0].cpu().numpy(), caption) for picture, caption in shown], columns=4)
+    shown += [(picture, f"the whole, source of {side} px") for side, picture in made.sides.items()]
+    plain = [(picture[0, 0].cpu().numpy(), caption) for picture, caption in shown]
+    smallest, *_, largest = (pixels for pixels, _ in plain[-len(made.sides) :])
+    changed = (difference_map(smallest, largest, 512), "what that changed")
+    return sheet([*plain, changed], columns=4)
 
 
 def sample(number: int) -> Radiograph:

@@ -81,6 +81,7 @@ class Measurement:
     seed: int = 0
     progress: Progress = field(default=silent, repr=False)
     work: Path | None = None
+    _kept: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def held_out(self) -> list[CorpusItem]:
@@ -116,6 +117,13 @@ class Measurement:
         """`(N, D)` of model views `(N, 1, S, S)`."""
         with self.progress(f"Features of {net.name}", len(pictures)) as advance:
             return extract(net, _advancing(pictures.split(BATCH), advance))
+
+    def both_features(self, net: FeatureExtractor) -> tuple[np.ndarray, np.ndarray]:
+        """Of the real and the synthetic pictures; worked out once."""
+        for which in ("real", "synthetic"):
+            if (net.name, which) not in self._kept:
+                self._kept[net.name, which] = self.features(net, getattr(self, which))
+        return self._kept[net.name, "real"], self._kept[net.name, "synthetic"]
 
     def autoencoder(self) -> Figures:
         """PSNR and SSIM of round trips at the model's size, full-resolution files and the others apart."""
@@ -173,10 +181,7 @@ class Measurement:
         if self.samples < MIN_IMAGES:
             raise EvaluationError(f"{self.samples} samples are too few; take at least {MIN_IMAGES}.")
         nets, missing = self.nets
-        measured = [
-            evaluate_generation(self.features(net, self.real), self.features(net, self.synthetic), net.name)
-            for net in nets
-        ]
+        measured = [evaluate_generation(*self.both_features(net), net.name) for net in nets]
         return {"nets": measured, "missing_nets": missing, "settings": self._sampling()}
 
     def likeness(self) -> Figures:
@@ -212,10 +217,10 @@ class Measurement:
         if self.latents is None:
             raise EvaluationError("Memorisation needs the training tokens; name the run's latents.")
         encoder = self.nets[0][0]
-        held_out = self.features(encoder, self.real)
+        held_out, synthetic = self.both_features(encoder)
         tokens, items = whole_views(self.latents)
         found = evaluate_memorisation(
-            self.features(encoder, self.synthetic),
+            synthetic,
             held_out,
             tokens.cls.double().numpy(),
             percentile=max(1.0, 100 / len(held_out)),
