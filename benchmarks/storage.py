@@ -92,10 +92,10 @@ def measured(bundle: ModelBundle, way: str, options: argparse.Namespace) -> dict
     pictures = torch.from_numpy(np.stack([item.pixels for item in made]))[:, None]
     save_file({"pictures": pictures}, folder.with_name(PICTURES))
     net = EfficientNetLite0Features()
-    features = (measurement.features(net, part) for part in (measurement.real, pictures))
+    real, ours = measurement.features(net, measurement.real), measurement.features(net, pictures)
     return {
         "megabytes": sum(file.stat().st_size for file in weights) / 1e6,
-        "kid": vars(kernel_distance(*features)),
+        "kid": vars(kernel_distance(real, ours)),
         "dice": measurement.segmentation()[measurement.split]["dice"],
     }
 
