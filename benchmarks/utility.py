@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from dino_diffusion.evaluation.utility_report import figure
 from dino_diffusion.files.atomic import atomic_path
 from dino_diffusion.files.labelled_list import LabelledImage
 from dino_diffusion.generation.processes import Launched, jobs, work
-from dino_diffusion.generation.starters import Row, choose, findings, read_rows
+from dino_diffusion.generation.sampled import DEFAULT_STEPS
+from dino_diffusion.generation.starters import Row, choose, contrasts, findings, read_rows
 from dino_diffusion.generation.synthesis import CLASS_MEAN, CONCEPT, Synthesis, SynthesisSettings
 from dino_diffusion.generation.synthesize import make, prepare
 from dino_diffusion.models import ModelBundle
@@ -53,16 +54,23 @@ class Pair:
     held_out: np.ndarray
 
     @classmethod
-    def of(cls, rows: Sequence[Row], folder: Path, finding: str, sizes: Sequence[int], others: int) -> Pair:
-        """By patient: nobody is both in a pool and in the test."""
-        rows = [row for row in rows if row["source"] == SOURCE]
+    def of(
+        cls,
+        rows: Sequence[Row],
+        folder: Path,
+        contrast: Mapping[str, float],
+        finding: str,
+        sizes: Sequence[int],
+        others: int,
+    ) -> Pair:
+        """From rows of one source, by patient: nobody is both in a pool and in the test."""
         labels = (NORMAL, finding)
 
         def listed(chosen: Sequence[Row], label: str) -> list[LabelledImage]:
             return [LabelledImage(folder / row["image"], label, row["patient_id"]) for row in chosen]
 
         pools = {
-            size: [i for label in labels for i in listed(choose(rows, SOURCE, label, most=size // 2), label)]
+            size: [i for label in labels for i in listed(choose(rows, label, contrast, size // 2), label)]
             for size in sizes
         }
         taken = {image.patient for pool in pools.values() for image in pool}
@@ -72,7 +80,7 @@ class Pair:
             held_out += listed(
                 [row for row in away if row["split"] == "holdout" and label in findings(row)], label
             )
-            rest += listed(choose(away, SOURCE, label, most=others) if others else [], label)
+            rest += listed(choose(away, label, contrast, others) if others else [], label)
         for pool in pools.values():
             check_patients(pool, held_out + rest)
         return cls(finding, pools, held_out + rest, np.arange(len(held_out) + len(rest)) < len(held_out))
@@ -167,9 +175,11 @@ def main() -> None:
     """Measures, prints, and writes table and figure where that was asked for."""
     options = parse()
     hush_libraries()
-    rows = read_rows(options.data)
+    rows = [row for row in read_rows(options.data) if row["source"] == SOURCE]
+    folder = options.data.parent
+    contrast = contrasts(folder, rows)
     pairs = [
-        Pair.of(rows, options.data.parent, finding, options.pools, options.others)
+        Pair.of(rows, folder, contrast, finding, options.pools, options.others)
         for finding in PAIRS[: options.pairs]
     ]
     for pair in pairs:
@@ -255,7 +265,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--others", type=int, default=OTHERS, metavar="N", help="test images beside held-out")
     parser.add_argument("--seeds", type=int, default=5, metavar="N")
     parser.add_argument("--steps", type=int, default=120, metavar="N", help="training steps of a classifier")
-    parser.add_argument("--sampling-steps", type=int, default=16, metavar="N")
+    parser.add_argument("--sampling-steps", type=int, default=DEFAULT_STEPS, metavar="N")
     parser.add_argument("--inversion-steps", type=int, default=60, metavar="N")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make pictures")
     parser.add_argument("--quick", action="store_true", help="tiny everything: proves that it runs")
