@@ -27,7 +27,8 @@ def main() -> None:
     """Measures the rows that are missing and writes the table after each."""
     options = parse()
     hush_libraries()
-    from segmentation_rows import ROWS, Bench, measured
+    from segmentation_bench import Bench
+    from segmentation_rows import ROWS, measured
 
     if unknown := [name for name in options.rows or () if name not in ROWS]:
         sys.exit(f"There is no row {unknown[0]}; take some of {', '.join(ROWS)}.")

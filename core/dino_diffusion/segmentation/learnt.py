@@ -13,7 +13,7 @@ from dino_diffusion.device import inference
 from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap
-from dino_diffusion.segmentation.descriptors import describe
+from dino_diffusion.segmentation.descriptors import Descriptors, describe
 from dino_diffusion.segmentation.embedding import SegmentEmbedding, check_together
 from dino_diffusion.segmentation.examples import keep_parts
 from dino_diffusion.segmentation.lungs import BLEED
@@ -59,6 +59,16 @@ def segment_with(
     embeddings does not matter. Of each label as many regions stay as its examples had.
     Raises EmbeddingError for embeddings of another bundle and for two that give the same label value.
     """
+    return segment_described(bundle, observation, describe(bundle, observation), embeddings)
+
+
+def segment_described(
+    bundle: ModelBundle,
+    observation: Observation,
+    seen: Descriptors,
+    embeddings: Sequence[SegmentEmbedding],
+) -> LearntSegmentation:
+    """`segment_with` from descriptors that are there already, for who applies many embeddings one by one."""
     if not embeddings:
         raise EmbeddingError("There is no segment embedding to apply; name one that was learnt.")
     check_together(tuple(embeddings))
@@ -66,7 +76,6 @@ def segment_with(
         embedding.check(bundle)
     radiograph, view = observation.radiograph, observation.view
     with inference(bundle.device):
-        seen = describe(bundle, observation)
         votes = [embedding.probabilities(seen) for embedding in embeddings]
         guide = view.pixels.to(bundle.device)
         refined = guided_upsample(torch.cat(votes, dim=1), guide, RADIUS)[0].cpu()

@@ -7,12 +7,15 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dino_diffusion.segmentation import heads
 from tests.core.evaluation.lungs import two_lungs
 from tests.tiny import saved_tiny_bundle, smooth_picture
 
@@ -80,6 +83,27 @@ def test_rows_are_measured_alike_and_kept(run: Callable[[str], dict]) -> None:
 def test_rows_that_learn(run: Callable[[str], dict]) -> None:
     rows = "refitted,random,patches,fine-patches,supervised"
     assert set(rows.split(",")) <= run(rows)["rows"].keys()
+
+
+def test_rows_taught_by_examples_never_label_these(
+    run: Callable[[str], dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "STEPS", 2)
+    rows = importlib.import_module("segmentation_rows")
+    label, taught, labelled = rows.label_file_with, set(), set()
+
+    def label_file_with(bundle: Any, embeddings: Any, path: Path) -> Any:
+        taught.update(image for embedding in embeddings for image in embedding.lessons[0].images)
+        labelled.add(sha256(path.read_bytes()).hexdigest())
+        return label(bundle, embeddings, path)
+
+    monkeypatch.setattr(rows, "label_file_with", label_file_with)
+    found = run("one-example")["rows"]["one-example"]
+    assert (found["n"], found["failed"]) == (3, 0)
+    assert len(taught) == len(labelled) == 3, "three images are left, so each scored one has another teacher"
+    assert not taught & labelled
+    with pytest.raises(SystemExit, match="3 images beside the scored ones are too few to teach 5"):
+        run("five-examples")
 
 
 def test_unknown_row_is_one_sentence(run: Callable[[str], dict]) -> None:
