@@ -190,9 +190,7 @@ def composed(
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         parts = _in_one_batch(predict, x, t, list(shown), concatenate)
-        # Large weights of both signs: half precision would lose what they differ by a second time.
-        exact = torch.promote_types(parts[0].dtype, torch.float32)
-        return torch.stack([w * v.to(exact) for w, v in zip(factors, parts, strict=True)]).sum(0)
+        return torch.stack([w * v for w, v in zip(factors, parts, strict=True)]).sum(0)
 
     return velocity
 
@@ -221,7 +219,7 @@ def steered(
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         shown = [base, *(condition for _, condition in terms)]
-        v_b, *parts = (v.float() for v in _in_one_batch(predict, x, t, shown, concatenate))
+        v_b, *parts = _in_one_batch(predict, x, t, shown, concatenate)
         change = torch.stack([w * v for (w, _), v in zip(terms, parts, strict=True)]).sum(0)
         low = low_frequencies(change)
         return v_b + coarse * low + fine * (change - low)
@@ -246,7 +244,9 @@ def _in_one_batch(
 ) -> tuple[Tensor, ...]:
     """One velocity `(B, C, h, w)` a condition, from a single call of the network."""
     n = len(conditions)
-    return predict(x.repeat(n, 1, 1, 1), t.repeat(n), concatenate(conditions)).chunk(n)
+    found = predict(x.repeat(n, 1, 1, 1), t.repeat(n), concatenate(conditions))
+    # Large weights of both signs: half precision would lose what they differ by a second time.
+    return found.to(torch.promote_types(found.dtype, torch.float32)).chunk(n)
 
 
 def _per_image(values: Tensor, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dino_diffusion.device import choose_device, device_name, in_batches
+from dino_diffusion.device import choose_device, device_name, drawing, has_bf16, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
 
 
@@ -18,6 +18,19 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 def test_the_cpu_is_always_there() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     assert "threads" in device_name(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_pictures_are_drawn_in_bf16_by_a_cpu_that_computes_in_it(
+    able: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    cpu, one = torch.device("cpu"), torch.ones(1, 1)
+    assert has_bf16(cpu) == able and ("bf16" in device_name(cpu)) == able
+    with drawing(cpu):
+        assert (one @ one).dtype == (torch.bfloat16 if able else torch.float32)
+    with inference(cpu):
+        assert (one @ one).dtype == torch.float32
 
 
 def test_a_batch_shrinks_until_it_fits_and_no_item_is_lost() -> None:

@@ -126,6 +126,16 @@ def test_the_linear_path_alone_restores_a_smooth_picture() -> None:
 
 
 @torch.no_grad()
+def test_half_precision_leaves_more_greys_than_it_has_itself() -> None:
+    autoencoder = tiny_autoencoder()
+    latents = autoencoder.encode(0.5 + picture(99) / 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = autoencoder.decode(latents)
+    assert not torch.equal(half, half.bfloat16().float())
+    torch.testing.assert_close(half, autoencoder.decode(latents), rtol=0, atol=1e-3)
+
+
+@torch.no_grad()
 def test_latents_are_standardised_on_the_corpus() -> None:
     autoencoder = tiny_autoencoder()
     pictures = torch.cat([picture(seed) for seed in range(16)])

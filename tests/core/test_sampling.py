@@ -292,6 +292,15 @@ def test_guidance_equals_separate_passes_in_one_batched_call() -> None:
     torch.testing.assert_close(together, v_u + 3.0 * (v_c - v_u))
 
 
+def test_much_guidance_does_not_multiply_the_rounding_of_its_own_difference() -> None:
+    def half(x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        return (x + condition).bfloat16()
+
+    v_c, v_u = (at(lambda x, t, c=c: half(x, t, c)).double() for c in (CONDITION, NOTHING))
+    v = at(guided(half, CONDITION, NOTHING, 20.0))
+    torch.testing.assert_close(v.double(), v_u + 20.0 * (v_c - v_u), rtol=1e-5, atol=1e-5)
+
+
 def test_scale_one_is_the_conditional_pass_alone() -> None:
     predict = Counted()
     v = at(guided(predict, CONDITION, NOTHING, 1.0))

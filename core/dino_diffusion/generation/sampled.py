@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dino_diffusion.device import in_batches, inference
+from dino_diffusion.device import drawing, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.nearest import check_nearest
 from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
@@ -84,8 +84,9 @@ def sample_pictures(
         velocity = velocity_of(generators)
         noise = torch.cat([initial_noise((1, *bundle.latent_shape), g, bundle.device) for g in generators])
         noise = noise if start is None else noised(start, noise, float(times[0]))
-        latents = SAMPLERS[settings["sampler"]](velocity, noise, times, callback)
-        squares = bundle.autoencoder.decode(latents)[:, 0].float().cpu().numpy()
+        with drawing(bundle.device):
+            latents = SAMPLERS[settings["sampler"]](velocity, noise, times, callback)
+            squares = bundle.autoencoder.decode(latents)[:, 0].float().cpu().numpy()
         # A batch of another size rounds otherwise: to replay a picture means to compute its batch again.
         batch = {"batch": [indices.start, indices.stop]}
         return [

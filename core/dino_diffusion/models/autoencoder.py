@@ -100,8 +100,14 @@ class Autoencoder(ModelMixin, ConfigMixin):
         return DiagonalGaussianDistribution(torch.cat([mean, log_variance], dim=1))
 
     def synthesise(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels from latents as `posterior` gives them, not clipped (training needs the gradient)."""
-        return self.synthesis(latents) + functional.pixel_shuffle(self.decoder(latents), STEM)
+        """Pixels from latents as `posterior` gives them, not clipped (training needs the gradient).
+
+        The linear path is never in half precision, which knows no more than 256 greys between black and
+        white; what the decoder adds is small enough for it.
+        """
+        residual = functional.pixel_shuffle(self.decoder(latents), STEM)
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.synthesis(latents.float()) + residual
 
     def forward(self, pixels: torch.Tensor, latent_noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """One training pass: restored pixels from a sampled latent, and the KL divergence a latent value.

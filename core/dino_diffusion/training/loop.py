@@ -24,6 +24,7 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
+from dino_diffusion.device import choose_device, has_bf16
 from dino_diffusion.errors import Cancelled, ConfigurationError
 from dino_diffusion.training.batches import Batch
 from dino_diffusion.training.checkpoint import describe, load_checkpoint, record, save_checkpoint
@@ -97,12 +98,9 @@ def make_accelerator(cpu: bool = False) -> Accelerator:
 
     `cpu` leaves a GPU alone that is there.
     """
-    if torch.cuda.is_available() and not cpu:
-        return Accelerator(mixed_precision="bf16" if torch.cuda.is_bf16_supported() else "fp16")
-    able = torch.cpu.get_capabilities()
-    return Accelerator(
-        mixed_precision="bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "no", cpu=cpu
-    )
+    device = torch.device("cpu" if cpu else choose_device().type)
+    other = "no" if device.type == "cpu" else "fp16"
+    return Accelerator(mixed_precision="bf16" if has_bf16(device) else other, cpu=cpu)
 
 
 def train(
