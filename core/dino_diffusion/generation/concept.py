@@ -180,5 +180,5 @@ def _reason(error: Exception) -> str:
 
 
 def model_id(bundle: ModelBundle) -> str:
-    """Sixteen hex digits: what a concept depends on. The prior and the lungs' read-out are not part of it."""
-    return bundle.id_of("encoder", "autoencoder", "denoiser")
+    """Sixteen hex digits: what a concept depends on. Prior, decoder and the lungs' read-out do not matter."""
+    return bundle.id_of("encoder", "autoencoder", "denoiser", decoding=False)

@@ -27,6 +27,10 @@ INITIAL_LOG_VARIANCE = -10.0
 """Start of the posterior's log variance: a wider one would drown the linear path."""
 
 
+DECODING = ("decoder.", "synthesis.")
+"""What the names of weights begin with on which no latent depends."""
+
+
 class Autoencoder(ModelMixin, ConfigMixin):
     """`encode`: pixels `(B, 1, H, W)` in [0, 1] to latents `(B, C, H/8, W/8)`; `decode` back.
 

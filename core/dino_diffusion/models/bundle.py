@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from dino_diffusion.errors import BundleError
-from dino_diffusion.models.autoencoder import FACTOR, Autoencoder
+from dino_diffusion.models.autoencoder import DECODING, FACTOR, Autoencoder
 from dino_diffusion.models.denoiser import Denoiser
 from dino_diffusion.models.encoder import DinoEncoder
 from dino_diffusion.models.prior import TokenPrior
@@ -98,13 +98,18 @@ class ModelBundle:
     @cached_property
     def observing_id(self) -> str:
         """The same for what observes a radiograph: segments are learnt against these parts."""
-        return self.id_of("encoder", "autoencoder", "denoiser", "readout")
+        return self.id_of("encoder", "autoencoder", "denoiser", "readout", decoding=False)
 
-    def id_of(self, *names: str) -> str:
-        """The same for some of the parts: what was learnt against them outlives a change of the others."""
+    def id_of(self, *names: str, decoding: bool = True) -> str:
+        """The same for some of the parts: what was learnt against them outlives a change of the others.
+
+        Without `decoding` that of the autoencoder's decoder, too, on which no latent depends.
+        """
         digest = hashlib.sha256()
         for part in (self.parts()[name] for name in names):
             for name, value in sorted(part.state_dict().items()):
+                if not decoding and part is self.autoencoder and name.startswith(DECODING):
+                    continue
                 digest.update(name.encode())
                 # Half precision, so that a bundle keeps its name when it is stored as such.
                 digest.update(

@@ -161,11 +161,16 @@ def test_a_concept_of_another_bundle_is_refused(bundle: ModelBundle, concept: Co
         replace(concept, vectors=torch.zeros(2, 8)).check(bundle)
 
 
-def test_the_prior_and_the_read_out_do_not_matter(bundle: ModelBundle) -> None:
+def test_the_prior_and_the_decoder_do_not_matter(bundle: ModelBundle) -> None:
     other = tiny_bundle()
     other.prior.mean.add_(1)
-    assert model_id(other) == model_id(bundle)
+    other.autoencoder.synthesis.weight.add_(1)
+    other.autoencoder.decoder.conv_in.weight.add_(1)
+    assert model_id(other) == model_id(bundle) and other.observing_id == bundle.observing_id
     assert other.id != bundle.id
+    last = tiny_bundle()
+    last.autoencoder.analysis.weight.add_(1)
+    assert model_id(last) != model_id(bundle) and last.observing_id != bundle.observing_id
 
 
 # --- as a condition --------------------------------------------------------------------------------
