@@ -34,6 +34,9 @@ Predictor = Callable[[Tensor, Tensor, Condition], Tensor]
 Concatenate = Callable[[list[Condition]], Condition]
 """Joins conditions along the batch; `torch.cat` where a condition is one tensor."""
 
+Emphasis = Callable[[Tensor], Tensor]
+"""`change (B, C, h, w) -> change`: how far each part of a change is followed; `by_frequency`, `by_level`."""
+
 Project = Callable[[Tensor, float], Tensor]
 """`(x (B, C, h, w) at noise level t, t) -> x`: called after every step, the last (t = 0) included.
 Inpainting puts the known part back here: blended latent diffusion, differential diffusion."""
@@ -201,16 +204,13 @@ def steered(
     conditions: Sequence[Condition],
     weights: Sequence[float],
     unconditional: Condition,
-    coarse: float,
-    fine: float,
+    emphasis: Emphasis,
     *,
     concatenate: Concatenate[Condition] = torch.cat,  # type: ignore[assignment]
 ) -> VelocityModel:
-    """v = v_b + coarse L(d) + fine (d - L(d)) with d = sum_i w_i (v_i - v_u), in one batch.
+    """v = v_b + emphasis(d) with d = sum_i w_i (v_i - v_u), in one batch.
 
-    L keeps what is larger than about a sixth of the picture: guidance apart by frequency (Sadat et al. 2025,
-    arXiv 2506.19713). Over a whole picture much of all of d turns ribs and grain into scars. Weights of 0 in
-    all cancel v_u: it is then not computed.
+    Weights of 0 in all cancel v_u: it is then not computed.
     """
     rest = -math.fsum(weights)
     terms = list(zip(weights, conditions, strict=True))
@@ -221,10 +221,39 @@ def steered(
         shown = [base, *(condition for _, condition in terms)]
         v_b, *parts = _in_one_batch(predict, x, t, shown, concatenate)
         change = torch.stack([w * v for (w, _), v in zip(terms, parts, strict=True)]).sum(0)
-        low = low_frequencies(change)
-        return v_b + coarse * low + fine * (change - low)
+        return v_b + emphasis(change)
 
     return velocity
+
+
+def by_frequency(coarse: float, fine: float) -> Emphasis:
+    """`coarse` times what is larger than about a sixth of the picture, `fine` times the rest.
+
+    Guidance apart by frequency (Sadat et al. 2025, arXiv 2506.19713). Over a whole picture much of all of a
+    change turns ribs and grain into scars.
+    """
+
+    def emphasis(change: Tensor) -> Tensor:
+        low = low_frequencies(change)
+        return coarse * low + fine * (change - low)
+
+    return emphasis
+
+
+def by_level(place: Tensor, level: float, rest: float) -> Emphasis:
+    """`level` times the mean of the change over `place`, `rest` times what differs from that mean.
+
+    `place` (1, 1, h, w) in [0, 1]: the weight of each cell in the mean. Where a small place is
+    painted alone, its surroundings pull its mean back step by step, and more of the whole change to hold
+    against them turns what differs into bright and dark patches.
+    """
+    share = place / place.sum().clamp_min(1e-6)
+
+    def emphasis(change: Tensor) -> Tensor:
+        mean = (change * share.to(change)).sum((2, 3), keepdim=True)
+        return level * mean + rest * (change - mean)
+
+    return emphasis
 
 
 def low_frequencies(x: Tensor) -> Tensor:

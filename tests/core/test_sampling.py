@@ -18,6 +18,8 @@ from dino_diffusion.sampling import (
     Sampler,
     SamplingStep,
     VelocityModel,
+    by_frequency,
+    by_level,
     composed,
     dpmpp_2m,
     euler,
@@ -353,18 +355,39 @@ def test_a_composition_that_cancels_the_unconditional_part_does_not_compute_it()
     torch.testing.assert_close(together, 4.1 * v_a - 3.1 * v_b)
 
 
-def test_steering_follows_coarse_and_fine_changes_apart_in_one_batched_call() -> None:
-    """By the definition: each velocity alone, split by the box filters; weights of 0 in all need no v_u."""
+def test_steering_emphasises_the_change_in_one_batched_call() -> None:
+    """By the definition: each velocity alone; weights of 0 in all need no v_u."""
     predict = Counted()
     other = torch.full((2, 1, 1, 1), 1.5)
-    found = at(steered(predict, NOTHING, [CONDITION, other], [0.5, -0.5], NOTHING, 8.0, 2.0))
+    found = at(steered(predict, NOTHING, [CONDITION, other], [0.5, -0.5], NOTHING, lambda d: 2 * d + 1))
     assert [len(c) for c in predict.conditions] == [6]
     v_a, v_b, v_n = (at(lambda x, t, c=c: predict(x, t, c)).float() for c in (CONDITION, other, NOTHING))
-    change = 0.5 * (v_a - v_b)
-    coarse = low_frequencies(change)
-    torch.testing.assert_close(found, v_n + 8 * coarse + 2 * (change - coarse))
-    at(steered(predict, NOTHING, [CONDITION], [0.5], NOTHING, 8.0, 2.0))
+    torch.testing.assert_close(found, v_n + (v_a - v_b) + 1)
+    at(steered(predict, NOTHING, [CONDITION], [0.5], NOTHING, by_frequency(8.0, 2.0)))
     assert len(predict.conditions[-1]) == 6
+
+
+def test_coarse_and_fine_changes_are_followed_apart() -> None:
+    change = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    coarse = low_frequencies(change)
+    found = by_frequency(8.0, 2.0)(change)
+    torch.testing.assert_close(found, 8 * coarse + 2 * (change - coarse))
+    torch.testing.assert_close(by_frequency(3.0, 3.0)(change), 3 * change)
+
+
+def test_the_mean_change_of_a_place_is_followed_apart_from_what_differs_within_it() -> None:
+    """Channel by channel and picture by picture; what happens elsewhere does not count."""
+    change = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    place = torch.zeros(1, 1, 16, 16)
+    place[..., 4:9, 2:6] = 1
+    found, inside = by_level(place, 5.0, 2.0)(change), (..., slice(4, 9), slice(2, 6))
+    mean, found_mean = change[inside].mean((2, 3)), found[inside].mean((2, 3))
+    torch.testing.assert_close(found_mean, 5 * mean)
+    torch.testing.assert_close(
+        found[inside] - found_mean[..., None, None], 2 * (change[inside] - mean[..., None, None])
+    )
+    torch.testing.assert_close(by_level(place, 2.0, 2.0)(change), 2 * change)
+    torch.testing.assert_close(by_level(0 * place, 5.0, 2.0)(change), 2 * change)
 
 
 def test_low_frequencies_keep_the_level_and_drop_the_grain() -> None:

@@ -31,7 +31,7 @@ def twin(
     ] = "healthy",
     strength: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Above 0 to 1: how little of it stays.", show_default="0.8"),
+        typer.Option(metavar="S", help="Above 0 to 1: how little of it stays.", show_default="0.9"),
     ] = None,
     feather: inpaint.Feather = None,
     candidates: Annotated[

@@ -28,12 +28,23 @@ from dino_diffusion.generation.sampled import (
 )
 from dino_diffusion.generation.weighted import Weighted, hash_of_concept, name_of_concept
 from dino_diffusion.models import Condition, EncoderOutput, Frame, ModelBundle
-from dino_diffusion.sampling import VelocityModel, composed, steered, time_grid
+from dino_diffusion.sampling import VelocityModel, by_frequency, by_level, composed, steered, time_grid
 
 OPERATION = "generate-concept"
 
-IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE = 10.0, 4.0
-"""How far to go toward concepts in a radiograph, see `usual_guidance`."""
+IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE, WITHOUT_OPPOSITE = 16.0, 10.0, 4.0
+"""How far to go toward concepts in a radiograph, see `usual_guidance` and `in_place_guidance`."""
+
+SMALL_SHARE = 1 / 8
+"""A place that covers less of the model's picture is a small one."""
+
+LEVEL = 2.5
+"""How many times as far the mean change of a place is followed as what differs within it."""
+
+
+def in_place_guidance(share: float) -> float:
+    """Where `share` of the model's picture is painted: what both lungs need makes a small place patchy."""
+    return IN_SMALL_GUIDANCE if share < SMALL_SHARE else IN_PLACE_GUIDANCE
 
 
 def usual_guidance(concepts: Iterable[Concept], told_apart: float = IN_PLACE_GUIDANCE) -> float:
@@ -55,6 +66,7 @@ def concept_velocity(
     present: torch.Tensor | None = None,
     interval: tuple[float, float] = (0.0, 1.0),
     fine: float | None = None,
+    place: torch.Tensor | None = None,
 ) -> VelocityModel:
     """v = v_0 + guidance * sum_i w_i (v_i - v_i'), where v_i sees concept i alone, v_i' its opposite alone.
     v_0 sees the patch tokens of `encoded` where `present` (see `concept_condition`) and no concept: what the
@@ -63,9 +75,10 @@ def concept_velocity(
     grey of an edit by a quarter of what it moves it alone. The opposite takes out what a concept shares with
     all films of its source, so that much guidance exaggerates the finding and nothing else; it is nothing at
     all for a concept without one. Without `encoded` v_0 and every opposite are nothing: a whole picture needs
-    what all films share. `fine`: guidance of details with `encoded`, None: the same. Weights of 1 in all
-    interpolate. Outside of the closed `interval` of flow times
-    v_0 acts alone, without `encoded` guidance is 1.
+    what all films share. With `encoded`: `place` (1, 1, h, w) is what alone is painted, its mean change is
+    followed LEVEL times as far where concepts have opposites; without it `fine` is the guidance of details,
+    None: the same. Weights of 1 in all interpolate. Outside of the closed `interval` of flow times v_0 acts
+    alone, without `encoded` guidance is 1.
     """
     nothing = bundle.denoiser.unconditional(frames)
     parts = _parts(concepts, opposites=encoded is not None)
@@ -83,8 +96,12 @@ def concept_velocity(
         without_cls[:, 0] = False
         around = concept_condition(bundle, None, frames, encoded, without_cls)
         plain = composed(denoiser, [around], [1.0], nothing, concatenate=join)
-        fine = guidance if fine is None else min(guidance, fine)
-        guided = steered(denoiser, around, conditions, weights, nothing, guidance, fine, concatenate=join)
+        if place is None:
+            emphasis = by_frequency(guidance, guidance if fine is None else min(guidance, fine))
+        else:
+            told_apart = all(concept.opposite is not None for concept, _ in concepts)
+            emphasis = by_level(place, (LEVEL if told_apart else 1) * guidance, guidance)
+        guided = steered(denoiser, around, conditions, weights, nothing, emphasis, concatenate=join)
     low, high = interval
 
     def velocity(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from dino_diffusion.crop import Window, box_around
 from dino_diffusion.device import device_name, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.blend import TEXTURES, added, check_untouched, grain, replaced
-from dino_diffusion.generation.composition import concept_velocity, usual_guidance
+from dino_diffusion.generation.composition import concept_velocity, in_place_guidance, usual_guidance
 from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.masks import EditMask, feathered, on_latents, pixel_size_mm, surroundings
 from dino_diffusion.generation.nearest import check_nearest
@@ -189,7 +189,10 @@ class Inpainting:
         """What was asked for, or what is usual."""
         if self.settings.guidance is not None:
             return self.settings.guidance
-        return usual_guidance(concept for concept, _ in self.concepts) if self.concepts else AROUND
+        if not self.concepts:
+            return AROUND
+        usual = in_place_guidance(float((self.levels > 0).float().mean()))
+        return usual_guidance((concept for concept, _ in self.concepts), usual)
 
     @property
     def guidance_interval(self) -> tuple[float, float]:
@@ -257,7 +260,14 @@ class Inpainting:
         frames = torch.tensor([self.window.frame.numbers()] * count, device=bundle.device)
         if self.concepts:
             return concept_velocity(
-                bundle, self.concepts, frames, guidance, self.encoded, self.present, interval
+                bundle,
+                self.concepts,
+                frames,
+                guidance,
+                self.encoded,
+                self.present,
+                interval,
+                place=self.levels,
             )
         return guided(
             bundle.denoiser,

@@ -25,7 +25,7 @@ from dino_diffusion.radiograph import Labelmap, Radiograph
 from dino_diffusion.sampling import SamplingStep
 from dino_diffusion.segmentation.lungs import segment_lungs
 
-STRENGTH, CANDIDATES = 0.8, 4
+STRENGTH, CANDIDATES = 0.9, 4
 """From less noise than this the shape of an opacity stays; from all of it the film's own ribs go."""
 
 MUCH_SMALLER = 0.4

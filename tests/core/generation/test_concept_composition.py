@@ -11,6 +11,7 @@ import torch
 
 from dino_diffusion.errors import Cancelled, ConceptError, ConfigurationError
 from dino_diffusion.generation.composition import (
+    LEVEL,
     again,
     concept_velocity,
     generate_concept,
@@ -21,7 +22,7 @@ from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.weighted import name_of_concept
 from dino_diffusion.models import EncoderOutput, Frame, ModelBundle
-from dino_diffusion.sampling import low_frequencies
+from dino_diffusion.sampling import by_level, low_frequencies
 from tests.tiny import SIZE, smooth_picture, tiny_bundle
 
 STEPS = 3
@@ -106,13 +107,25 @@ def test_a_concept_is_weighed_against_its_opposite_in_a_picture(
         monkeypatch.setattr(bundle.denoiser.unet, "forward", counted)
         found, found_later = velocity(x, t), velocity(x, 0.8 * t)
         found_much = concept_velocity(bundle, weighted, frames(), 10.0, encoded, fine=2.0)(x, t)
+        place = torch.zeros(1, 1, *x.shape[2:])
+        place[..., :3, :3] = 1
+        found_there = concept_velocity(bundle, weighted, frames(), 60.0, encoded, place=place)(x, t)
+        alone = [(effusion, 1.0)]
+        found_alone, without_place = (
+            concept_velocity(bundle, alone, frames(), 60.0, encoded, place=where)(x, t)
+            for where in (place, None)
+        )
     change = 1.5 * (v_effusion - v_normal) + 0.75 * (v_third - v_normal)
     assert torch.allclose(found, base + change, atol=1e-3)
     coarse = low_frequencies(change)
     much = base + 10 / 3 * coarse + 2 / 3 * (change - coarse)
     assert torch.allclose(found_much, much, atol=1e-3)
+    there = base + by_level(place, 20 * LEVEL, 20.0)(change)
+    assert torch.allclose(found_there, there, atol=5e-3)
+    assert not torch.allclose(there, base + 20 * change, atol=5e-2)
+    assert torch.allclose(found_alone, without_place, atol=5e-3), "nothing to be told from: no more of it"
     assert torch.allclose(found_later, later, atol=1e-4)
-    assert batches == [2 * 4, 2, 2 * 4]
+    assert batches[:3] == [2 * 4, 2, 2 * 4]
 
 
 def test_a_whole_picture_needs_what_all_films_share(
