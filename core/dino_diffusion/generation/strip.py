@@ -24,6 +24,7 @@ from dino_diffusion.generation.composition import (
     usual_guidance,
 )
 from dino_diffusion.generation.concept import Concept
+from dino_diffusion.generation.heart_room import about_the_heart, without_heart
 from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
 from dino_diffusion.generation.sampled import Synthetic
 from dino_diffusion.generation.weighted import hash_of_concept
@@ -57,7 +58,8 @@ class StripSettings:
     to start from; 1 keeps nothing but the patch tokens. guidance: how far to go, None: GUIDANCE, or less for
     concepts without opposites (`composition.usual_guidance`). fine_guidance: the most for details.
     guidance_interval: flow times between which both act. steps: of the whole way from noise, less strength
-    takes fewer.
+    takes fewer. free_heart: leave out the patch tokens that show the heart, see `heart_room`; None: where one
+    of the concepts is coded as an enlarged heart.
     """
 
     frames: int = 7
@@ -68,6 +70,7 @@ class StripSettings:
     sampler: str = "dpmpp_2m"
     fine_guidance: float = FINE_GUIDANCE
     guidance_interval: tuple[float, float] = INTERVAL
+    free_heart: bool | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.frames <= 100 or not 1 <= self.steps <= 1000 or self.seed < 0:
@@ -115,7 +118,7 @@ class Strip:
 
 @dataclass(frozen=True, eq=False)
 class StripPath:
-    """What all frames of a strip share; `frame` makes one."""
+    """What all frames of a strip share; `frame` makes one. `present` (1, tokens): which of them are shown."""
 
     bundle: ModelBundle
     radiograph: Radiograph
@@ -123,6 +126,8 @@ class StripPath:
     settings: StripSettings
     latents: torch.Tensor
     encoded: EncoderOutput
+    free_heart: bool
+    present: torch.Tensor | None
 
     @classmethod
     def of(
@@ -137,10 +142,17 @@ class StripPath:
         settings = settings or StripSettings()
         for concept in (start, end):
             concept.check(bundle)
+        asked, present = settings.free_heart, None
+        free_heart = about_the_heart((start, end)) if asked is None else asked
+        grid = bundle.denoiser.config.token_grid
+        view = radiograph.model_view(bundle.size)
         with inference(bundle.device):
-            view = radiograph.model_view(bundle.size).pixels.to(bundle.device)
-            latents, encoded = bundle.autoencoder.encode(view).float(), bundle.encoder(view)
-        return cls(bundle, radiograph, (start, end), settings, latents, encoded)
+            pixels = view.pixels.to(bundle.device)
+            latents, encoded = bundle.autoencoder.encode(pixels).float(), bundle.encoder(pixels)
+            if free_heart and grid:
+                lungs = _lungs(bundle, view.pixels[0, 0].numpy()[view.square.inside], None)
+                encoded, present = without_heart(encoded, lungs, view.square, grid)
+        return cls(bundle, radiograph, (start, end), settings, latents, encoded, free_heart, present)
 
     @property
     def guidance(self) -> float:
@@ -177,6 +189,7 @@ class StripPath:
                 frame,
                 self.guidance,
                 self.encoded,
+                self.present,
                 interval=settings.guidance_interval,
                 fine=settings.fine_guidance,
             )
@@ -190,7 +203,7 @@ class StripPath:
             bundle.id,
             asdict(settings)
             | {"guidance": self.guidance, "guidance_interval": list(settings.guidance_interval)}
-            | {"concepts": [c.name for c in self.concepts]}
+            | {"concepts": [c.name for c in self.concepts], "free_heart": self.free_heart}
             | {"frame": number, "share": share},
             self.inputs(),
             device=device_name(bundle.device),
