@@ -22,8 +22,9 @@ from dino_diffusion.segmentation.refine import guided_upsample
 from dino_diffusion.view import ModelView
 from dino_diffusion.view_report import PROPER, ViewReport
 
-RADIUS = 4
-"""Radius of the guided filter in model pixels: one finer cell, so that thin structures stay."""
+RADIUS = 2
+"""Radius of the guided filter in model pixels: half a finer cell. A whole one serves lungs no better and
+costs a perfect answer for a clavicle up to a tenth of its Dice."""
 
 HOLE = 0.51
 """Probability in a hole that is filled: just enough: what another label says there counts more."""

@@ -121,6 +121,27 @@ def test_what_is_known_without_a_label_is_asked_where_it_draws_the_examples(desc
 
 
 @pytest.mark.usefixtures("few_steps")
+def test_a_bad_drawing_beside_a_good_one_does_not_cost_trust(described: Descriptors) -> None:
+    columns, rows = torch.arange(12).expand(12, 12), torch.arange(12)[:, None].expand(12, 12)
+    pair = heads.train_head(described, layers(columns < 4, (columns >= 8) & (rows < 8)), seed=0)
+    assert pair.trust[0] == pair.trust[1] == 1
+    third = heads.train_head(described, layers(columns < 4, (columns >= 5) & (columns < 7)), seed=0)
+    assert third.trust.tolist() == [1, 0], "what no known region belongs to is left to the first expert"
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_what_holds_the_lungs_does_not_become_them(described: Descriptors) -> None:
+    known = torch.zeros(2, KNOWN, 12, 12)
+    known[:, 1, 2:10, 1:4] = known[:, 2, 2:10, 7:10] = 1
+    known[:, 0] = 1 - known.sum(1)
+    mask = torch.zeros(12, 12, dtype=torch.bool)
+    mask[2:10, 1:10] = True
+    thorax = heads.train_head(replace(described, known=known), layers(mask), seed=0)
+    assert not thorax.name(known)[:, 1, 2:10, 4:7].any(), "the second expert knows no mediastinum"
+    assert thorax.trust * heads.WORTH / (heads.WORTH + 1) < 0.5, "so it may not outvote the first"
+
+
+@pytest.mark.usefixtures("few_steps")
 def test_being_taught_again_adds_to_what_was_learnt(
     bundle: ModelBundle, film: Radiograph, heart: SegmentEmbedding
 ) -> None:
