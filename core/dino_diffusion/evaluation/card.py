@@ -51,6 +51,8 @@ make install-bundle BUNDLE=runs/bundle                               # refuses a
 `provenance.json` holds every setting of every part, `figures.json` every figure.
 """
 
+GRID = "8 x 8 grid, contrast over blocks' borders to within (originals)"
+
 Note = dict[str, Any]
 
 
@@ -97,10 +99,13 @@ def measured_rows(figures: Note) -> list[tuple[str, str, str]]:
     for name, found in (figures.get("autoencoder") or {}).items():
         if isinstance(found, dict):
             files = "files of 512 px and more" if name.startswith("native") else "smaller files"
+            at = ", at 512 px" if name.endswith("_at_512") else ""
+            on = f"{found['n']} held-out, {files}{at}"
             psnr, ssim = found["psnr"]["mean"], found["ssim"]["mean"]
-            rows.append(
-                ("autoencoder PSNR / SSIM", f"{psnr:.1f} dB / {ssim:.3f}", f"{found['n']} held-out, {files}")
-            )
+            rows.append(("autoencoder PSNR / SSIM", f"{psnr:.1f} dB / {ssim:.3f}", on))
+            if "grid" in found:
+                grid, before = found["grid"]["mean"], found["grid_before"]["mean"]
+                rows.append((GRID, f"{grid:.2f} ({before:.2f})", on))
     for split, found in (figures.get("segmentation") or {}).items():
         dice, on = found["dice"], f"{found['n']} images with human masks, {split} split"
         mean = f"**{dice['mean']:.3f}** (5th percentile {dice['p5']:.3f})"
@@ -111,6 +116,8 @@ def measured_rows(figures: Note) -> list[tuple[str, str, str]]:
             ("lungs, HD95", f"{found['hd95']:.1f} % of the diagonal{mm}", on),
             ("lungs, share with Dice below 0.7", f"{_share_below(found):.1%}", on),
         ]
+    if grid := (figures.get("generation") or {}).get("grid"):
+        rows.append((GRID, f"{grid['synthetic']:.2f} ({grid['real']:.2f})", "synthetic radiographs"))
     for net in (figures.get("generation") or {}).get("nets", []):
         equal = f"{net['net']}, n = {net['n_equal']}"
         everything = f"{net['net']}, {net['n_synthetic']} against {net['n_real']} real"

@@ -33,7 +33,7 @@ from dino_diffusion.evaluation.features import (
 )
 from dino_diffusion.evaluation.lungs import label_file, spacing_of
 from dino_diffusion.evaluation.memorisation import evaluate_memorisation
-from dino_diffusion.evaluation.reconstruction import evaluate_reconstruction
+from dino_diffusion.evaluation.reconstruction import evaluate_reconstruction, grid_ratio
 from dino_diffusion.evaluation.segmentation import evaluate_segmentation
 from dino_diffusion.generation.variants import generate
 from dino_diffusion.models import ModelBundle
@@ -106,11 +106,13 @@ class Measurement:
         """The bundle's encoder, a net that never saw a radiograph, and what is missing of them."""
         return feature_nets(self.bundle)
 
-    def _views(self, items: list[CorpusItem], advance: Callable[[int], None]) -> Iterator[torch.Tensor]:
-        """Model views `(B, 1, S, S)` of whole images."""
+    def _views(
+        self, items: list[CorpusItem], advance: Callable[[int], None], size: int | None = None
+    ) -> Iterator[torch.Tensor]:
+        """Whole images as squares `(B, 1, size, size)`, of the model's size if None."""
         for start in range(0, len(items), BATCH):
             part = [square(item.read()) for item in items[start : start + BATCH]]
-            yield torch.cat([cut(view, whole(view.shape[-1]), self.bundle.size) for view in part])
+            yield torch.cat([cut(view, whole(view.shape[-1]), size or self.bundle.size) for view in part])
             advance(len(part))
 
     def features(self, net: FeatureExtractor, pictures: torch.Tensor) -> np.ndarray:
@@ -126,12 +128,20 @@ class Measurement:
         return self._kept[net.name, "real"], self._kept[net.name, "synthetic"]
 
     def autoencoder(self) -> Figures:
-        """PSNR and SSIM of round trips at the model's size, full-resolution files and the others apart."""
+        """PSNR, SSIM and grid of round trips, full-resolution files and the others apart.
+
+        At the model's size, full-resolution files also at their own (`native_512_at_512`).
+        """
         items = [self.held_out[i] for i in evenly(len(self.held_out), self.limit or len(self.held_out))]
         large = [min(item.read().shape) >= NATIVE for item in items]
+        full, rest = (
+            [i for i, is_large in zip(items, large, strict=True) if is_large == wanted]
+            for wanted in (True, False)
+        )
         groups = {
-            f"native_{NATIVE}": [item for item, is_large in zip(items, large, strict=True) if is_large],
-            "smaller": [item for item, is_large in zip(items, large, strict=True) if not is_large],
+            f"native_{NATIVE}": (full, self.bundle.size),
+            "smaller": (rest, self.bundle.size),
+            f"native_{NATIVE}_at_{NATIVE}": (full, NATIVE),
         }
 
         def round_trip(batch: torch.Tensor) -> torch.Tensor:
@@ -139,11 +149,10 @@ class Measurement:
             return self.bundle.autoencoder.decode(there)
 
         found: Figures = {"size": self.bundle.size}
-        with self.progress("Round trips", len(items)) as advance:
-            for name, group in groups.items():
-                found[name] = (
-                    evaluate_reconstruction(self._views(group, advance), round_trip) if group else None
-                )
+        with self.progress("Round trips", len(items) + len(full)) as advance:
+            for name, (group, size) in groups.items():
+                views = self._views(group, advance, size)
+                found[name] = evaluate_reconstruction(views, round_trip) if group else None
         return found
 
     def segmentation(self) -> Figures:
@@ -182,7 +191,8 @@ class Measurement:
             raise EvaluationError(f"{self.samples} samples are too few; take at least {MIN_IMAGES}.")
         nets, missing = self.nets
         measured = [evaluate_generation(*self.both_features(net), net.name) for net in nets]
-        return {"nets": measured, "missing_nets": missing, "settings": self._sampling()}
+        grid = {name: float(grid_ratio(getattr(self, name)).mean()) for name in ("real", "synthetic")}
+        return {"nets": measured, "missing_nets": missing, "grid": grid, "settings": self._sampling()}
 
     def likeness(self) -> Figures:
         """Are variants of an image nearer to it than to other patients? Cosines of features, each net."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dino_diffusion.evaluation import EvaluationError
-from dino_diffusion.evaluation.reconstruction import HIGHEST_PSNR, evaluate_reconstruction
+from dino_diffusion.evaluation.reconstruction import HIGHEST_PSNR, evaluate_reconstruction, grid_ratio
 
 
 def batches() -> list[torch.Tensor]:
@@ -41,6 +41,18 @@ def test_more_damage_scores_lower() -> None:
     light, heavy = noisy(0.02), noisy(0.2)
     assert light["psnr"]["mean"] > heavy["psnr"]["mean"]
     assert light["ssim"]["mean"] > heavy["ssim"]["mean"]
+
+
+def test_a_grid_shows_in_blocks_and_nowhere_else() -> None:
+    generator = torch.Generator().manual_seed(0)
+    grain = 0.1 * torch.rand(2, 1, 64, 48, generator=generator)
+    steps = torch.rand(2, 1, 8, 6, generator=generator).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    assert grid_ratio(grain) == pytest.approx([1, 1], abs=0.1)
+    assert (grid_ratio(grain + steps) > 3).all()
+    assert (grid_ratio(grain + steps, spacing=5) < 1.5).all()
+    assert grid_ratio(torch.zeros(1, 1, 16, 16)) == 0
+    report = evaluate_reconstruction([grain], lambda batch: batch + steps)
+    assert report["grid"]["mean"] > 3 > 1.1 > report["grid_before"]["mean"]
 
 
 def test_no_image_is_one_sentence() -> None:
