@@ -32,19 +32,12 @@ from dino_diffusion.sampling import VelocityModel, by_frequency, by_level, compo
 
 OPERATION = "generate-concept"
 
-IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE, WITHOUT_OPPOSITE = 16.0, 10.0, 4.0
-"""How far to go toward concepts in a radiograph, see `usual_guidance` and `in_place_guidance`."""
-
-SMALL_SHARE = 1 / 8
-"""A place that covers less of the model's picture is a small one."""
+IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE, WITHOUT_OPPOSITE = 20.0, 10.0, 4.0
+"""How far to go toward concepts in a radiograph, see `usual_guidance`: what both lungs need makes a small
+place patchy."""
 
 LEVEL = 2.5
-"""How many times as far the mean change of a place is followed as what differs within it."""
-
-
-def in_place_guidance(share: float) -> float:
-    """Where `share` of the model's picture is painted: what both lungs need makes a small place patchy."""
-    return IN_SMALL_GUIDANCE if share < SMALL_SHARE else IN_PLACE_GUIDANCE
+"""How many times as far the mean change of a small place is followed as what differs within it."""
 
 
 def usual_guidance(concepts: Iterable[Concept], told_apart: float = IN_PLACE_GUIDANCE) -> float:
@@ -75,10 +68,10 @@ def concept_velocity(
     grey of an edit by a quarter of what it moves it alone. The opposite takes out what a concept shares with
     all films of its source, so that much guidance exaggerates the finding and nothing else; it is nothing at
     all for a concept without one. Without `encoded` v_0 and every opposite are nothing: a whole picture needs
-    what all films share. With `encoded`: `place` (1, 1, h, w) is what alone is painted, its mean change is
-    followed LEVEL times as far where concepts have opposites; without it `fine` is the guidance of details,
-    None: the same. Weights of 1 in all interpolate. Outside of the closed `interval` of flow times v_0 acts
-    alone, without `encoded` guidance is 1.
+    what all films share. With `encoded`: `place` (1, 1, h, w) is a small part that alone is painted, its mean
+    change is followed LEVEL times as far where concepts have opposites; without it `fine` is the guidance of
+    details, None: the same. Weights of 1 in all interpolate. Outside of the closed `interval` of flow times
+    v_0 acts alone, without `encoded` guidance is 1.
     """
     nothing = bundle.denoiser.unconditional(frames)
     parts = _parts(concepts, opposites=encoded is not None)

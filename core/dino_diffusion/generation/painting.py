@@ -21,7 +21,12 @@ from dino_diffusion.crop import Window, box_around
 from dino_diffusion.device import device_name, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.blend import TEXTURES, added, check_untouched, grain, replaced
-from dino_diffusion.generation.composition import concept_velocity, in_place_guidance, usual_guidance
+from dino_diffusion.generation.composition import (
+    IN_PLACE_GUIDANCE,
+    IN_SMALL_GUIDANCE,
+    concept_velocity,
+    usual_guidance,
+)
 from dino_diffusion.generation.conditioning import concept_condition
 from dino_diffusion.generation.masks import EditMask, feathered, on_latents, pixel_size_mm, surroundings
 from dino_diffusion.generation.nearest import check_nearest
@@ -49,6 +54,9 @@ CHECK = "pixels_outside_identical"
 
 AROUND = 2.0
 """Guidance toward the surroundings where no concept is painted."""
+
+SMALL_SHARE = 1 / 8
+"""A place that covers less of the window is a small one: its surroundings pull concepts back."""
 
 OWN_TEXTURE = FACTOR / 2
 """Standard deviation, in model pixels, of the filter that takes the finest detail from an added change: what
@@ -191,8 +199,13 @@ class Inpainting:
             return self.settings.guidance
         if not self.concepts:
             return AROUND
-        usual = in_place_guidance(float((self.levels > 0).float().mean()))
+        usual = IN_SMALL_GUIDANCE if self.small else IN_PLACE_GUIDANCE
         return usual_guidance((concept for concept, _ in self.concepts), usual)
+
+    @property
+    def small(self) -> bool:
+        """Does the place cover less than SMALL_SHARE of the window?"""
+        return float((self.levels > 0).float().mean()) < SMALL_SHARE
 
     @property
     def guidance_interval(self) -> tuple[float, float]:
@@ -267,7 +280,7 @@ class Inpainting:
                 self.encoded,
                 self.present,
                 interval,
-                place=self.levels,
+                place=self.levels if self.small else None,
             )
         return guided(
             bundle.denoiser,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from dino_diffusion.errors import Cancelled, ConceptError, ConfigurationError, RadiographError
 from dino_diffusion.generation import blend, painting
 from dino_diffusion.generation import inpaint as inpainting
-from dino_diffusion.generation.composition import IN_PLACE_GUIDANCE
+from dino_diffusion.generation.composition import IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE
 from dino_diffusion.generation.concept import Concept, model_id
 from dino_diffusion.generation.inpaint import inpaint
 from dino_diffusion.generation.masks import EditMask, feathered, surroundings
@@ -176,6 +177,23 @@ def test_concepts_their_weights_and_their_number_decide(bundle: ModelBundle, rad
     assert min(different(a, b) for k, a in enumerate(made) for b in made[:k]) > 1e-4
     assert made[3].recipe.parameters["concepts"] == [["opacity", 1.0], ["many", 0.5]]
     assert set(made[3].recipe.inputs) == {"image", "mask", "concept-opacity", "concept-many"}
+
+
+def test_the_mean_change_of_a_small_place_is_followed_further(
+    bundle: ModelBundle, radiograph: Radiograph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_apart = concept(bundle, 3, 2).opposed_to([concept(bundle, 2, 3, "normal")])
+    usual, changes = [], []
+    for small_share in (0.0, 1.0):
+        monkeypatch.setattr(painting, "SMALL_SHARE", small_share)
+        shared = Inpainting.of(
+            bundle, radiograph, EditMask.of(radiograph, ellipse()), [(told_apart, 1.0)], FAST
+        )
+        usual.append(shared.guidance)
+        shared = replace(shared, settings=replace(FAST, guidance=10.0))
+        changes.append((shared.candidates(1)[0].pixels - radiograph.pixels)[ellipse()])
+    assert usual == [IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE]
+    assert abs(changes[1].mean() - changes[0].mean()) > 1e-3
 
 
 def test_tokens_under_the_mask_are_missing_and_partly_covered_ones_speak_for_the_rest(
