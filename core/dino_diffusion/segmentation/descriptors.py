@@ -9,7 +9,7 @@ The lungs themselves, as sharp as they are known without a label, stand apart fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch.nn import functional
@@ -36,6 +36,9 @@ PRIOR_CELLS = 0.01
 REACH, CENTRES, SPREAD = 1.6, 7, 0.45
 """The chest is covered by CENTRES x CENTRES Gaussian bumps from -REACH to REACH, SPREAD wide."""
 
+PLACE_WIDTH = 2 + CENTRES**2
+"""Of the coarse descriptors the last so many say where in the chest a place lies, and nothing else."""
+
 
 @dataclass(frozen=True)
 class Descriptors:
@@ -48,6 +51,12 @@ class Descriptors:
 
     def __getitem__(self, chosen: torch.Tensor) -> Descriptors:
         return Descriptors(self.coarse[chosen], self.fine[chosen], self.known[chosen])
+
+    def displaced(self, by: torch.Tensor) -> Descriptors:
+        """As if each picture's content lay elsewhere in the chest: by `(B, 2)` in the chest's own frame."""
+        places = self.coarse[:, -PLACE_WIDTH : 2 - PLACE_WIDTH] + by[:, :, None, None]
+        coarse = torch.cat([self.coarse[:, :-PLACE_WIDTH], told_places(places)], dim=1)
+        return replace(self, coarse=coarse)
 
     @classmethod
     def joined(cls, several: Sequence[Descriptors]) -> Descriptors:
@@ -87,8 +96,7 @@ def _of(bundle: ModelBundle, features: torch.Tensor, encoded: Encoded, pixels: t
         patches = functional.interpolate(
             encoded.tokens.patches.float(), read.shape[-2:], mode="bicubic", align_corners=False
         )
-        places = chest_coordinates(found[:, 1:])
-        coarse = torch.cat([read, patches, places.clamp(-3, 3), bumps(places)], dim=1)
+        coarse = torch.cat([read, patches, told_places(chest_coordinates(found[:, 1:]))], dim=1)
         pixels = pixels.to(bundle.device)
         sharp = guided_upsample(found, functional.avg_pool2d(pixels, FINE), RADIUS // FINE)
         return Descriptors(coarse, grey_values(pixels), sharp)
@@ -121,6 +129,11 @@ def chest_coordinates(lungs: torch.Tensor) -> torch.Tensor:
     variance = (both * down.square()).sum((1, 2)) + 2 * prior * RIGHT_LUNG_PRIOR.half_height**2
     spread = (variance / (both.sum((1, 2)) + 2 * prior)).sqrt().clamp_min(0.1)[:, None, None]
     return torch.stack([along / half, down / (2 * spread)], dim=1)
+
+
+def told_places(places: torch.Tensor) -> torch.Tensor:
+    """`(B, 2, h, w)` places in the chest to what the descriptors say of them, `(B, PLACE_WIDTH, h, w)`."""
+    return torch.cat([places.clamp(-3, 3), bumps(places)], dim=1)
 
 
 def bumps(places: torch.Tensor) -> torch.Tensor:

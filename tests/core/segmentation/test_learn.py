@@ -13,7 +13,14 @@ from dino_diffusion.errors import Cancelled, EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation import heads, observe
-from dino_diffusion.segmentation.descriptors import FINE_WIDTH, KNOWN, Descriptors, chest_coordinates
+from dino_diffusion.segmentation.descriptors import (
+    FINE_WIDTH,
+    KNOWN,
+    PLACE_WIDTH,
+    Descriptors,
+    chest_coordinates,
+    told_places,
+)
 from dino_diffusion.segmentation.embedding import SegmentEmbedding
 from dino_diffusion.segmentation.examples import has_holes, keep_parts, parts_of
 from dino_diffusion.segmentation.learn import learn, steps_of
@@ -91,7 +98,7 @@ def described() -> Descriptors:
     known[:, 1, :, :4] = known[:, 2, :, 8:] = 0.9
     known[:, 0] = 1 - known.sum(1)
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.randn(2, 6, 6, 6, generator=generator)
+    coarse = torch.randn(2, 6 + PLACE_WIDTH, 6, 6, generator=generator)
     return Descriptors(coarse, torch.randn(2, FINE_WIDTH, 12, 12, generator=generator), known)
 
 
@@ -118,6 +125,33 @@ def test_what_is_known_without_a_label_is_asked_where_it_draws_the_examples(desc
     known = swapped.name(described.known)[:, 1:]
     one, many = ((swapped(described, count)[:, 1:] - known).abs().mean() for count in (1, 20))
     assert one < many, "the more examples, the less counts what is known without them"
+
+
+def test_displaced_content_keeps_its_look_and_says_another_place(described: Descriptors) -> None:
+    places = torch.rand(2, 2, 6, 6, generator=torch.Generator().manual_seed(1)) - 0.5
+    seen = replace(described, coarse=torch.cat([described.coarse[:, :6], told_places(places)], dim=1))
+    by = torch.tensor([[0.25, -0.5], [0.0, 0.0]])
+    moved = seen.displaced(by)
+    torch.testing.assert_close(moved.coarse[:, 6:], told_places(places + by[:, :, None, None]))
+    assert torch.equal(moved.coarse[:, :6], seen.coarse[:, :6]) and torch.equal(moved.fine, seen.fine)
+    torch.testing.assert_close(moved.coarse[1], seen.coarse[1])
+
+
+def test_no_lesson_may_rely_on_where_exactly_it_is(
+    described: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    displaced, moves = Descriptors.displaced, []
+
+    def watched(seen: Descriptors, by: torch.Tensor) -> Descriptors:
+        moves.append(by)
+        return displaced(seen, by)
+
+    monkeypatch.setattr(Descriptors, "displaced", watched)
+    monkeypatch.setattr(heads, "STEPS", 30)
+    heads.train_head(described, layers(torch.eye(12, dtype=torch.bool)), seed=0)
+    drawn = torch.stack(moves)
+    assert drawn.shape == (30, heads.BATCH, 2), "each picture of each step is elsewhere"
+    assert drawn.std() == pytest.approx(heads.ASTRAY, rel=0.2) and abs(drawn.mean()) < 0.1
 
 
 @pytest.mark.usefixtures("few_steps")
