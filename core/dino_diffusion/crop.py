@@ -56,17 +56,17 @@ def frame_of(box: Box, side: int, size: int) -> Frame:
     )
 
 
-def box_around(mask: np.ndarray, size: int) -> Box:
-    """A square around the true pixels of `(H, W)` with a margin, of `size` source pixels or more.
+def box_around(mask: np.ndarray, least: int) -> Box:
+    """A square around the true pixels of `(H, W)` with a margin, of `least` source pixels or more.
 
     It lies inside the padded square; one nearly as large is the whole. The mask must not be empty.
     """
-    square = SquareView(mask.shape[0], mask.shape[1], size)
+    square = SquareView(mask.shape[0], mask.shape[1], least)
     left, _, top, _ = square.pads
     extents = [np.flatnonzero(mask.any(axis=axis))[[0, -1]] for axis in (0, 1)]
     (x0, x1), (y0, y1) = extents[0] + left, extents[1] + top
     wanted = (1 + 2 * MARGIN) * (max(x1 - x0, y1 - y0) + 1)
-    side = round(max(wanted, size, SMALLEST_SHARE * square.side))
+    side = round(max(wanted, least, SMALLEST_SHARE * square.side))
     if side >= NEARLY_WHOLE * square.side:
         return whole(square.side)
 

@@ -32,7 +32,7 @@ from dino_diffusion.sampling import VelocityModel, by_frequency, by_level, compo
 
 OPERATION = "generate-concept"
 
-IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE, WITHOUT_OPPOSITE = 20.0, 10.0, 4.0
+IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE, WITHOUT_OPPOSITE = 20.0, 5.0, 4.0
 """How far to go toward concepts in a radiograph, see `usual_guidance`: what both lungs need makes a small
 place patchy."""
 

@@ -56,7 +56,11 @@ AROUND = 2.0
 """Guidance toward the surroundings where no concept is painted."""
 
 SMALL_SHARE = 1 / 8
-"""A place that covers less of the window is a small one: its surroundings pull concepts back."""
+"""A place that covers less of the picture is a small one: its surroundings pull concepts back."""
+
+MOST_ENLARGED = 2
+"""So many times a window's own pixels at most, in training hardly at all (`training.views.MAX_ENLARGEMENT`).
+In a wider window around a lesion concepts fade."""
 
 OWN_TEXTURE = FACTOR / 2
 """Standard deviation, in model pixels, of the filter that takes the finest detail from an added change: what
@@ -167,7 +171,9 @@ class Inpainting:
         settings = settings or InpaintSettings()
         for concept, _ in concepts:
             concept.check(bundle)
-        window = Window.of(radiograph.pixels, box_around(mask.inside, bundle.size), bundle.size)
+        window = Window.of(
+            radiograph.pixels, box_around(mask.inside, bundle.size // MOST_ENLARGED), bundle.size
+        )
         covered = window.map_to_model(mask.levels / 255).to(bundle.device)
         with inference(bundle.device):
             view = window.grey_to_model(radiograph.pixels).to(bundle.device)
@@ -204,8 +210,8 @@ class Inpainting:
 
     @property
     def small(self) -> bool:
-        """Does the place cover less than SMALL_SHARE of the window?"""
-        return float((self.levels > 0).float().mean()) < SMALL_SHARE
+        """Does the place cover less than SMALL_SHARE of the padded picture?"""
+        return float(self.mask.inside.sum()) < SMALL_SHARE * self.window.square.side**2
 
     @property
     def guidance_interval(self) -> tuple[float, float]:

@@ -196,6 +196,18 @@ def test_the_mean_change_of_a_small_place_is_followed_further(
     assert abs(changes[1].mean() - changes[0].mean()) > 1e-3
 
 
+def test_a_lesion_fills_much_of_its_window(bundle: ModelBundle) -> None:
+    """Also in a picture no larger than the model's: the window is enlarged, by two at most."""
+    mask = np.zeros((64, 64), bool)
+    mask[30:34, 10:14] = True
+    film = Radiograph.from_array(smooth_picture(2, 64, 64))
+    shared = Inpainting.of(bundle, film, EditMask.of(film, mask))
+    assert shared.window.box.side == 32 and shared.levels.shape[-1] == 8
+    made = shared.candidates(1)[0]
+    assert np.array_equal(made.stored[~mask], film.stored[~mask])
+    assert not np.array_equal(made.stored[mask], film.stored[mask])
+
+
 def test_tokens_under_the_mask_are_missing_and_partly_covered_ones_speak_for_the_rest(
     bundle: ModelBundle,
 ) -> None:
@@ -293,7 +305,7 @@ def test_the_recipe_replays_to_the_bit(
     keep[60:70] = True
     for made in inpaint(bundle, radiograph, ellipse(), keep, [(known, 0.7)], 3, settings):
         recipe = inpainting.Recipe.from_json(made.recipe.to_json())
-        assert recipe.parameters["guidance"] == (IN_PLACE_GUIDANCE if batch == 1 else 1.5)
+        assert recipe.parameters["guidance"] == (IN_SMALL_GUIDANCE if batch == 1 else 1.5)
         inputs = {
             "image": radiograph,
             "mask": EditMask.of(radiograph, made.mask),
