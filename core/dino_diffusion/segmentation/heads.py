@@ -34,7 +34,8 @@ WORTH = 2
 UNTRUSTED, TRUSTED = 0.75, 0.85
 """The second expert's Dice on the examples from which it is asked at all, and from which it counts fully.
 
-What contains the lungs (the thorax, 0.79) or is most of them (two zones of three, 0.80) must not become them.
+What holds the lungs (a hull around both: 0.76) or is most of them (two zones of three: 0.80) must not become
+them.
 """
 
 
