@@ -38,14 +38,6 @@ def strip(
             show_default="16.0, or 4.0 for concepts without an opposite",
         ),
     ] = None,
-    free_heart: Annotated[
-        bool | None,
-        typer.Option(
-            "--free-heart/--keep-heart",
-            help="Show the model nothing of the heart's outline, so that its size can change.",
-            show_default="free where a concept is coded as cardiomegaly",
-        ),
-    ] = None,
     seed: options.Seed = 0,
     steps: options.StepsInPlace = None,
     json: options.Json = False,
@@ -71,7 +63,6 @@ def strip(
         radiograph = Radiograph.read(image)
         concepts = find_concept(from_), find_concept(to)
         given: dict[str, Any] = {"strength": strength, "guidance": guidance, "steps": steps}
-        given["free_heart"] = free_heart
         said = {name: value for name, value in given.items() if value is not None}
         settings = library.StripSettings(frames, seed=seed, **said)
         loaded = load_bundle(bundle, device, console)

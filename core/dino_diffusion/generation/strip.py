@@ -24,7 +24,6 @@ from dino_diffusion.generation.composition import (
     usual_guidance,
 )
 from dino_diffusion.generation.concept import Concept
-from dino_diffusion.generation.heart_room import about_the_heart, without_heart
 from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
 from dino_diffusion.generation.sampled import Synthetic
 from dino_diffusion.generation.weighted import hash_of_concept
@@ -58,8 +57,7 @@ class StripSettings:
     to start from; 1 keeps nothing but the patch tokens. guidance: how far to go, None: GUIDANCE, or less for
     concepts without opposites (`composition.usual_guidance`). fine_guidance: the most for details.
     guidance_interval: flow times between which both act. steps: of the whole way from noise, less strength
-    takes fewer. free_heart: leave out the patch tokens that show the heart, see `heart_room`; None: where one
-    of the concepts is coded as an enlarged heart.
+    takes fewer.
     """
 
     frames: int = 7
@@ -70,7 +68,6 @@ class StripSettings:
     sampler: str = "dpmpp_2m"
     fine_guidance: float = FINE_GUIDANCE
     guidance_interval: tuple[float, float] = INTERVAL
-    free_heart: bool | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.frames <= 100 or not 1 <= self.steps <= 1000 or self.seed < 0:
@@ -118,7 +115,7 @@ class Strip:
 
 @dataclass(frozen=True, eq=False)
 class StripPath:
-    """What all frames of a strip share; `frame` makes one. `present` (1, tokens): which of them are shown."""
+    """What all frames of a strip share; `frame` makes one."""
 
     bundle: ModelBundle
     radiograph: Radiograph
@@ -126,8 +123,6 @@ class StripPath:
     settings: StripSettings
     latents: torch.Tensor
     encoded: EncoderOutput
-    free_heart: bool
-    present: torch.Tensor | None
 
     @classmethod
     def of(
@@ -142,17 +137,10 @@ class StripPath:
         settings = settings or StripSettings()
         for concept in (start, end):
             concept.check(bundle)
-        asked, present = settings.free_heart, None
-        free_heart = about_the_heart((start, end)) if asked is None else asked
-        grid = bundle.denoiser.config.token_grid
-        view = radiograph.model_view(bundle.size)
         with inference(bundle.device):
-            pixels = view.pixels.to(bundle.device)
-            latents, encoded = bundle.autoencoder.encode(pixels).float(), bundle.encoder(pixels)
-            if free_heart and grid:
-                lungs = _lungs(bundle, view.pixels[0, 0].numpy()[view.square.inside], None)
-                encoded, present = without_heart(encoded, lungs, view.square, grid)
-        return cls(bundle, radiograph, (start, end), settings, latents, encoded, free_heart, present)
+            view = radiograph.model_view(bundle.size).pixels.to(bundle.device)
+            latents, encoded = bundle.autoencoder.encode(view).float(), bundle.encoder(view)
+        return cls(bundle, radiograph, (start, end), settings, latents, encoded)
 
     @property
     def guidance(self) -> float:
@@ -189,7 +177,6 @@ class StripPath:
                 frame,
                 self.guidance,
                 self.encoded,
-                self.present,
                 interval=settings.guidance_interval,
                 fine=settings.fine_guidance,
             )
@@ -203,7 +190,7 @@ class StripPath:
             bundle.id,
             asdict(settings)
             | {"guidance": self.guidance, "guidance_interval": list(settings.guidance_interval)}
-            | {"concepts": [c.name for c in self.concepts], "free_heart": self.free_heart}
+            | {"concepts": [c.name for c in self.concepts]}
             | {"frame": number, "share": share},
             self.inputs(),
             device=device_name(bundle.device),

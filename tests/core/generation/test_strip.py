@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from dino_diffusion.codes import Code
 from dino_diffusion.errors import Cancelled, ConceptError, ConfigurationError
 from dino_diffusion.generation import strip as module
 from dino_diffusion.generation.concept import Concept, model_id
-from dino_diffusion.generation.heart_room import ENLARGED_HEART, heart_room
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.strip import Strip, StripPath, StripSettings, again, strip
 from dino_diffusion.models import ModelBundle
@@ -105,41 +102,6 @@ def test_the_recipe_replays_to_the_bit(
         again(recipe, bundle, {"image": radiograph})
 
 
-def test_the_model_does_not_hear_of_a_heart_that_is_to_change(
-    bundle: ModelBundle,
-    radiograph: Radiograph,
-    concepts: tuple[Concept, Concept],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_lungs", lambda bundle, pixels, callback: chest(0, *pixels.shape))
-    free, kept = (
-        StripPath.of(bundle, radiograph, *concepts, StripSettings(free_heart=chosen, **FAST))
-        for chosen in (True, False)
-    )
-    grid = bundle.denoiser.config.token_grid
-    assert free.present is not None and kept.present is None
-    cls, patches = free.present[0, 0], free.present[0, 1:].reshape(grid, grid)
-    assert not cls and not patches[grid // 2 + 1, grid // 2] and patches[0].all() and patches[:, 0].all()
-    assert not np.array_equal(free.frame(2).pixels, kept.frame(2).pixels)
-
-
-def test_the_heart_is_freed_for_a_concept_of_its_size(
-    bundle: ModelBundle, radiograph: Radiograph, concepts: tuple[Concept, Concept]
-) -> None:
-    enlarged = replace(concepts[1], code=Code(ENLARGED_HEART, "Cardiomegaly"))
-    for pair, expected in ((concepts, False), ((concepts[0], enlarged), True)):
-        path = StripPath.of(bundle, radiograph, *pair, StripSettings(**FAST))
-        assert path.frame(0).recipe.parameters["free_heart"] is path.free_heart is expected
-
-
-def test_room_for_a_heart() -> None:
-    """Between the lungs from the hilum down, a margin of them included; nothing without two lungs."""
-    room = heart_room(chest(0))
-    assert room[45:79, 40:60].all() and not room[:30].any()
-    assert not room[:, :30].any() and not room[:, 70:].any()
-    assert not heart_room(np.where(chest(0) == 1, 1, 0)).any()
-
-
 def test_a_concept_of_another_model_is_refused(
     radiograph: Radiograph, concepts: tuple[Concept, Concept]
 ) -> None:
@@ -175,12 +137,12 @@ def test_trends() -> None:
 # --- what is measured ------------------------------------------------------------------------------
 
 
-def chest(heart: int, height: int = 100, width: int = 100) -> np.ndarray:
-    """Two lungs as boxes of 30 columns in 100 at 10..39 and 60..89; a heart bulges `heart` columns left."""
+def chest(heart: int) -> np.ndarray:
+    """Two lungs as boxes of 30 columns at 10..39 and 60..89; a heart bulges `heart` columns to the left."""
     labels = np.zeros((100, 100), np.uint8)
     labels[20:80, 10:40], labels[20:80, 60:90] = 1, 2
     labels[55:75, 60 : 60 + heart] = 0
-    return labels[np.ix_(np.arange(height) * 100 // height, np.arange(width) * 100 // width)]
+    return labels
 
 
 def test_the_hearts_width_over_the_chests() -> None:
