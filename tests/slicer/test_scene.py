@@ -373,7 +373,7 @@ def test_a_spoilt_parameter_falls_back(s: SimpleNamespace) -> None:
     parameters = s.parameters.Parameters(node)
     for text in ("{", '"text"', "null"):
         node.SetParameter("strength", text)
-        assert parameters.get("strength") == 0.8
+        assert parameters.get("strength") == 1.0
     with pytest.raises(KeyError):
         parameters.set("token", "secret")
 

@@ -76,7 +76,7 @@ class SegmentEditorEffect(ServerEffect):
         self.add_busy()
 
     def setMRMLDefaults(self) -> None:
-        for name, value in (("Concept", ""), ("Strength", 0.8), ("Feather", 4.0), ("Candidates", 4),
+        for name, value in (("Concept", ""), ("Strength", 1.0), ("Feather", 4.0), ("Candidates", 4),
                             ("Seed", 0), ("Keep", "")):  # fmt: skip
             self.scriptedEffect.setParameterDefault(name, value)
 

@@ -17,7 +17,7 @@ DEFAULTS = {
     "task": "inpaint",
     "concepts": {},
     "keep": [],
-    "strength": 0.8,
+    "strength": 1.0,
     "feather": 4.0,
     "candidates": 4,
     "seed": 0,
