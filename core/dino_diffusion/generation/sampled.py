@@ -25,7 +25,7 @@ GUIDANCE_INTERVAL = (0.1, 0.9)
 MOST_STEPS = 1000
 
 BATCH_ON_GPU = 8
-"""A CPU would gain up to a fifth from larger batches, and lose that pictures are the same to the bit in any."""
+"""A CPU would gain up to a fifth from it too, and lose that a picture is the same to the bit in any call."""
 
 Callback = Callable[[SamplingStep], bool | None]
 
