@@ -61,8 +61,8 @@ def inference(device: torch.device) -> Iterator[None]:
 def drawing(device: torch.device) -> Iterator[None]:
     """Like `inference`, but in bf16 on a CPU, too, if it computes in it: for networks that draw pictures.
 
-    A pass is 1.3 to 1.5 times as fast, and whole radiographs differ from those in fp32 by 0.001 of the grey range.
-    Not for what is measured or told apart with much guidance, which multiplies the rounding.
+    A pass is 1.3 to 1.5 times as fast, and whole radiographs differ from those in fp32 by 0.001 of the grey
+    range. Not for what is measured or told apart with much guidance, which multiplies the rounding.
     """
     with (
         inference(device),
