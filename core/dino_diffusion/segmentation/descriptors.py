@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from dino_diffusion.device import inference
 from dino_diffusion.models import ModelBundle
+from dino_diffusion.segmentation import local_shape
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.segmentation.naming import LEFT_LUNG_PRIOR, RIGHT_LUNG_PRIOR
 from dino_diffusion.segmentation.observation import Observation
@@ -24,7 +25,7 @@ from dino_diffusion.segmentation.refine import RADIUS, box, guided_upsample
 FINE = 4
 """Model pixels along the side of a cell of the finer grid."""
 
-FINE_WIDTH = 5
+FINE_WIDTH = 5 + local_shape.WIDTH
 """Grey-value descriptors of a finer cell."""
 
 KNOWN = 3
@@ -108,6 +109,17 @@ def chest_coordinates(lungs: torch.Tensor) -> torch.Tensor:
     The first coordinate is -1 at the right lung's centre and 1 at the left one's, along the line through
     them; the second is across it, in units of twice the lungs' standard deviation, down the body.
     """
+    return _chest(lungs)[0]
+
+
+def chest_area(lungs: torch.Tensor) -> torch.Tensor:
+    """Cells `(B,)` in one unit of area of the chest's own frame, from the same probabilities."""
+    _, half, spread = _chest(lungs)
+    return (half * 2 * spread)[:, 0, 0] * (lungs.shape[-1] / 2) ** 2
+
+
+def _chest(lungs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Places, and the frame's units across the body and along half of it, of a picture from -1 to 1."""
     side = lungs.shape[-1]
     centres = (torch.arange(side, device=lungs.device) + 0.5) * 2 / side - 1
     y, x = torch.meshgrid(centres, centres, indexing="ij")
@@ -128,7 +140,7 @@ def chest_coordinates(lungs: torch.Tensor) -> torch.Tensor:
     both = weight.sum(1)
     variance = (both * down.square()).sum((1, 2)) + 2 * prior * RIGHT_LUNG_PRIOR.half_height**2
     spread = (variance / (both.sum((1, 2)) + 2 * prior)).sqrt().clamp_min(0.1)[:, None, None]
-    return torch.stack([along / half, down / (2 * spread)], dim=1)
+    return torch.stack([along / half, down / (2 * spread)], dim=1), half, spread
 
 
 def told_places(places: torch.Tensor) -> torch.Tensor:
@@ -144,10 +156,14 @@ def bumps(places: torch.Tensor) -> torch.Tensor:
 
 
 def grey_values(pixels: torch.Tensor) -> torch.Tensor:
-    """Views `(B, 1, S, S)` to contrasts at four sizes and the local deviation `(B, FINE_WIDTH, S/4, S/4)`."""
+    """Views `(B, 1, S, S)` to what grey values say around each finer cell, `(B, FINE_WIDTH, S/4, S/4)`.
+
+    Contrasts at four sizes, the local deviation, and the local shape.
+    """
     cells = functional.avg_pool2d(pixels, FINE)
     side = cells.shape[-1]
     near, around, wide = (box(cells, max(1, radius)) for radius in (1, side // 32, side // 10))
     deviation = (box(cells.square(), max(1, side // 32)) - around.square()).clamp_min(0).sqrt()
     contrasts = [8 * (cells - near), 4 * (cells - around), 4 * (around - wide), 4 * (wide - 0.5)]
-    return torch.cat([*contrasts, 8 * deviation - 0.5], dim=1)
+    shape = functional.avg_pool2d(local_shape.local_shape(pixels), FINE)
+    return torch.cat([*contrasts, 8 * deviation - 0.5, 2 * shape], dim=1)

@@ -17,8 +17,9 @@ import torch
 from dino_diffusion.codes import Code, Segment
 from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.models import ModelBundle
-from dino_diffusion.segmentation.descriptors import Descriptors
+from dino_diffusion.segmentation.descriptors import Descriptors, chest_area
 from dino_diffusion.segmentation.heads import SegmentHead
+from dino_diffusion.segmentation.least_area import believe
 
 MOST_LESSONS = 8
 """Heads in one embedding: each costs a little time for every image."""
@@ -135,10 +136,14 @@ class SegmentEmbedding:
         return head.eval().requires_grad_(False)
 
     def probabilities(self, seen: Descriptors) -> torch.Tensor:
-        """Background and each label `(B, labels + 1, S / FINE, S / FINE)`, averaged over the examples."""
+        """Background and each label `(B, labels + 1, S / FINE, S / FINE)`, averaged over the examples.
+
+        Of a label that is seen but weakly, as much is believed as the smallest of its examples was large.
+        """
         device = seen.coarse.device
         votes = [share * head.to(device)(seen, self.examples) for share, head in self.heads]
-        return torch.stack(votes).sum(0)
+        least = torch.stack([head.least for _, head in self.heads]).amin(0)
+        return believe(torch.stack(votes).sum(0), chest_area(seen.known[:, 1:])[:, None] * least)
 
     def check(self, bundle: ModelBundle) -> None:
         """Raises EmbeddingError unless it was learnt for this very bundle's models."""

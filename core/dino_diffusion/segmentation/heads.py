@@ -14,9 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dino_diffusion.segmentation.descriptors import FINE_WIDTH, KNOWN, Descriptors
+from dino_diffusion.segmentation.descriptors import FINE_WIDTH, KNOWN, Descriptors, chest_area
+from dino_diffusion.segmentation.least_area import least_area
 
-HIDDEN, FINE_HIDDEN = 24, 12
+HIDDEN, FINE_HIDDEN = 24, 24
 STEPS, BATCH, RATE, WEIGHT_DECAY = 200, 8, 4e-3, 0.05
 OVERLAP = 0.5
 """Weight of the overlap (soft Dice) beside the cross-entropy: without it thin structures vanish."""
@@ -44,13 +45,15 @@ class SegmentHead(nn.Module):
 
     What the coarse descriptors say is brought to the finer grid, where grey values decide the outline.
     `belongs` (labels + 1, KNOWN) is the second expert: 1 where a known region belongs to a label, else 0;
-    `trust` (labels,) how far to believe it about each label, in [0, 1].
+    `trust` (labels,) how far to believe it about each label, in [0, 1]. `least` (labels,) is the least area
+    of a label in an example, in units of the chest, as far as the second expert does not say where it is.
     """
 
     mean: torch.Tensor
     scale: torch.Tensor
     belongs: torch.Tensor
     trust: torch.Tensor
+    least: torch.Tensor
 
     def __init__(self, width: int, labels: int) -> None:
         super().__init__()
@@ -74,6 +77,7 @@ class SegmentHead(nn.Module):
         )
         self.register_buffer("belongs", torch.zeros(labels + 1, KNOWN))
         self.register_buffer("trust", torch.zeros(labels))
+        self.register_buffer("least", torch.zeros(labels))
 
     def forward(self, seen: Descriptors, examples: int) -> torch.Tensor:
         """Probabilities, of both experts together; `examples` in all were taught, to this head or others."""
@@ -97,10 +101,15 @@ class SegmentHead(nn.Module):
 
 
 def train_head(
-    seen: Descriptors, targets: torch.Tensor, seed: int, tell: Callable[[int], None] | None = None
+    seen: Descriptors,
+    targets: torch.Tensor,
+    examples: int,
+    seed: int,
+    tell: Callable[[int], None] | None = None,
 ) -> SegmentHead:
     """A head for `targets` (N, labels + 1, S / FINE, S / FINE), shares of each cell that sum to 1.
 
+    The first `examples` of them are examples as they are, the others altered copies.
     The same seed on the same device gives the same head; torch's random state stays as it was. `tell` gets
     the number of the step that is done; what it raises ends the training.
     """
@@ -124,6 +133,8 @@ def train_head(
             if tell is not None:
                 tell(step)
         _fit_names(head, seen.known, targets)
+        unit = chest_area(seen.known[:examples, 1:])
+        head.least.copy_((1 - head.trust) * least_area(targets[:examples], unit))
     return head.eval().requires_grad_(False)
 
 

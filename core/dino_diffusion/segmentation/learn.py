@@ -81,7 +81,8 @@ def learn(
         seen.append(describe_views(bundle, batch, seed + number))
         tell(number + 1)
     cells = functional.avg_pool2d(wanted, FINE).to(bundle.device)
-    head = train_head(Descriptors.joined(seen), cells, seed, lambda step: tell(len(batches) + step))
+    lessons = Descriptors.joined(seen)
+    head = train_head(lessons, cells, len(examples), seed, lambda step: tell(len(batches) + step))
     # Half precision at once: what is used now is what will be read from the file.
     weights = {key: value.cpu().half() for key, value in head.state_dict().items()}
     lesson = Lesson(weights, tuple(radiograph.source.sha256 for radiograph, _ in examples))

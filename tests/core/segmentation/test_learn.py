@@ -108,15 +108,20 @@ def layers(*labels: torch.Tensor) -> torch.Tensor:
     return maps.expand(2, -1, -1, -1)
 
 
+def taught(seen: Descriptors, targets: torch.Tensor) -> heads.SegmentHead:
+    """A head for two examples, without altered copies."""
+    return heads.train_head(seen, targets, examples=2, seed=0)
+
+
 @pytest.mark.usefixtures("few_steps")
 def test_what_is_known_without_a_label_is_asked_where_it_draws_the_examples(described: Descriptors) -> None:
     columns = torch.arange(12).expand(12, 12)
-    swapped = heads.train_head(described, layers(columns >= 8, columns < 4), seed=0)
+    swapped = taught(described, layers(columns >= 8, columns < 4))
     assert swapped.trust.tolist() == [1.0] * 2, "lungs with other labels are lungs"
     assert torch.equal(swapped.name(described.known), described.known[:, [0, 2, 1]])
-    both = heads.train_head(described, layers((columns < 4) | (columns >= 8)), seed=0)
+    both = taught(described, layers((columns < 4) | (columns >= 8)))
     assert torch.allclose(both.name(described.known)[:, 1], 1 - described.known[:, 0])
-    between = heads.train_head(described, layers((columns >= 5) & (columns < 7)), seed=0)
+    between = taught(described, layers((columns >= 5) & (columns < 7)))
     assert between.trust.tolist() == [0.0]
     alone = between.read(described).softmax(1)
     torch.testing.assert_close(between(described, 1), alone)
@@ -148,7 +153,7 @@ def test_no_lesson_may_rely_on_where_exactly_it_is(
 
     monkeypatch.setattr(Descriptors, "displaced", watched)
     monkeypatch.setattr(heads, "STEPS", 30)
-    heads.train_head(described, layers(torch.eye(12, dtype=torch.bool)), seed=0)
+    taught(described, layers(torch.eye(12, dtype=torch.bool)))
     drawn = torch.stack(moves)
     assert drawn.shape == (30, heads.BATCH, 2), "each picture of each step is elsewhere"
     assert drawn.std() == pytest.approx(heads.ASTRAY, rel=0.2) and abs(drawn.mean()) < 0.1
@@ -157,9 +162,9 @@ def test_no_lesson_may_rely_on_where_exactly_it_is(
 @pytest.mark.usefixtures("few_steps")
 def test_a_bad_drawing_beside_a_good_one_does_not_cost_trust(described: Descriptors) -> None:
     columns, rows = torch.arange(12).expand(12, 12), torch.arange(12)[:, None].expand(12, 12)
-    pair = heads.train_head(described, layers(columns < 4, (columns >= 8) & (rows < 8)), seed=0)
+    pair = taught(described, layers(columns < 4, (columns >= 8) & (rows < 8)))
     assert pair.trust[0] == pair.trust[1] == 1
-    third = heads.train_head(described, layers(columns < 4, (columns >= 5) & (columns < 7)), seed=0)
+    third = taught(described, layers(columns < 4, (columns >= 5) & (columns < 7)))
     assert third.trust.tolist() == [1, 0], "what no known region belongs to is left to the first expert"
 
 
@@ -170,7 +175,7 @@ def test_what_holds_the_lungs_does_not_become_them(described: Descriptors) -> No
     known[:, 0] = 1 - known.sum(1)
     mask = torch.zeros(12, 12, dtype=torch.bool)
     mask[2:10, 1:10] = True
-    thorax = heads.train_head(replace(described, known=known), layers(mask), seed=0)
+    thorax = taught(replace(described, known=known), layers(mask))
     assert not thorax.name(known)[:, 1, 2:10, 4:7].any(), "the second expert knows no mediastinum"
     assert thorax.trust * heads.WORTH / (heads.WORTH + 1) < 0.5, "so it may not outvote the first"
 
