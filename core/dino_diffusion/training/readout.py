@@ -82,8 +82,9 @@ def fit_readout(
     plain, patches = [], []
     for number, batch in enumerate(tqdm(batches, "features", disable=quiet)):
         plain.append(readout.reduce(features(encode(batch), number)))
-        with torch.no_grad():
-            patches.append(encoder(batch.to(device), settings.patch_image_size).patches.cpu())
+        if settings.patch_image_size:
+            with torch.no_grad():
+                patches.append(encoder(batch.to(device), settings.patch_image_size).patches.cpu())
     alterations = [draw_alteration(rng) for _ in range(len(pixels) * settings.copies)]
     altered = []
     starts = range(0, len(alterations), BATCH)
@@ -93,14 +94,10 @@ def fit_readout(
         altered.append(readout.reduce(features(encode(pictures), number)))
 
     own_features = torch.cat(plain)
-    soft = cluster_maps(
-        [
-            own_features * readout.component_scale()[:, None, None],
-            torch.cat(patches) * encoder.patch_whitening.scale.cpu()[:, None, None],
-        ],
-        settings.clusters,
-        settings.run.seed,
-    )
+    clustered = [own_features * readout.component_scale()[:, None, None]]
+    if patches:
+        clustered.append(torch.cat(patches) * encoder.patch_whitening.scale.cpu()[:, None, None])
+    soft = cluster_maps(clustered, settings.clusters, settings.run.seed)
     for number in range(settings.rounds):
         targets = targets_of(soft, settings.lung_area, settings.undecided)
         warped = torch.cat([a.labels(targets[i % len(targets)][None]) for i, a in enumerate(alterations)])

@@ -148,9 +148,9 @@ class DenoiserSettings:
 class ReadoutSettings:
     """`encoder`, `autoencoder`, `denoiser`: part folders. `images` training radiographs, `copies` altered
     copies of each; `clusters` are the k of the clusterings, on `components` principal components and on the
-    encoder's patches of the picture at `patch_image_size` pixels. `run.steps` are steps of each of the
-    `rounds`. `lung_area` is the share of a frontal picture that lungs take on average, `undecided` the share
-    of cells around that border which get no label."""
+    encoder's patches of the picture at `patch_image_size` pixels (0: no patches). `run.steps` are steps of
+    each of the `rounds`. `lung_area` is the share of a frontal picture that lungs take on average,
+    `undecided` the share of cells around that border which get no label."""
 
     encoder: str = ""
     autoencoder: str = ""
