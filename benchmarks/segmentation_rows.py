@@ -197,7 +197,7 @@ ROWS = {
     "patches": Row("the same with DINO patches alone, as the denoiser gets them", "none", patches),
     "fine-patches": Row(f"the same with {FINE_PATCHES} x {FINE_PATCHES} DINO patches", "none", fine_patches),
     "denoiser-alone": Row("ours, no patches among what is clustered", "none", denoiser_alone),
-    "random-alone": Row("the same with a random-weight denoiser", "none", random_alone),
+    "random-alone": Row("that with a random-weight denoiser", "none", random_alone),
     "clusters": Row("clusters of denoiser features, prior naming", "none", clusters_by_prior),
     "random-clusters": Row(
         "clusters of a random-weight denoiser's features, prior naming", "none", random_clusters
