@@ -1,4 +1,4 @@
-"""Training of the KL autoencoder: random crops at native resolution, L1 + perceptual + KL."""
+"""Training of the KL autoencoder: random crops, L1 + perceptual + adversarial + KL."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from dino_diffusion.crop import Box, cut, whole
 from dino_diffusion.models.autoencoder import Autoencoder
+from dino_diffusion.training.adversarial import AdversarialAutoencoder, PatchDiscriminator, balance
 from dino_diffusion.training.batches import Batch, Prefetcher, in_threads
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
 from dino_diffusion.training.loop import Step
@@ -22,6 +23,9 @@ from dino_diffusion.training.stream import EpochStream
 from dino_diffusion.training.views import square
 
 VALIDATION_IMAGES, VALIDATION_SIZE = 64, 256
+
+RISE = 0.1
+"""Share of the run over which the discriminator gains its full say: at first it knows nothing."""
 
 LARGE = 512
 """Native side in pixels from which a picture has detail of its own at the validation size."""
@@ -49,9 +53,11 @@ class AutoencoderPart:
             settings.run.batch,
             settings.run.workers,
         )
-        self.module = initial or self._fresh()
+        autoencoder = initial or self._fresh()
         if not settings.residual_encoder:
-            self.module.analysis.requires_grad_(False)
+            autoencoder.analysis.requires_grad_(False)
+        discriminator = PatchDiscriminator() if settings.adversarial else None
+        self.module = AdversarialAutoencoder(autoencoder, discriminator)
         self.perceptual = perceptual_loss() if settings.perceptual else None
 
     def _fresh(self) -> Autoencoder:
@@ -76,60 +82,72 @@ class AutoencoderPart:
         return self.batches.batch(step.number, step.rank, step.processes)
 
     def losses(self, module: nn.Module, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
-        pixels = batch["pixels"]
+        pixels, settings = batch["pixels"], self.settings
         # One call of the module itself, so that the gradients of all processes are averaged.
-        restored, kl = module(pixels, self.settings.latent_noise)
-        losses = {"l1": (restored.float() - pixels).abs().mean(), "kl": kl}
-        losses["loss"] = losses["l1"] + self.settings.kl * kl
+        made = module(pixels, settings.latent_noise)
+        losses = {"l1": (made.restored.float() - pixels).abs().mean(), "kl": made.kl}
+        loss = losses["l1"] + settings.kl * made.kl
         if self.perceptual is not None:
-            losses["perceptual"] = self.perceptual.to(pixels.device)(restored, pixels)
-            losses["loss"] = losses["loss"] + self.settings.perceptual * losses["perceptual"]
-        return losses
+            losses["perceptual"] = self.perceptual.to(pixels.device)(made.restored, pixels)
+            loss = loss + settings.perceptual * losses["perceptual"]
+        if made.hinge is not None:
+            share = settings.adversarial * min(1.0, progress / RISE)
+            share = share * balance(loss, -made.persuasion, self.module.autoencoder.decoder.conv_out.weight)
+            losses |= {"persuasion": made.persuasion, "hinge": made.hinge}
+            loss = loss - share * made.persuasion + made.hinge
+        return losses | {"loss": loss}
 
-    def after_step(self, module: Autoencoder, progress: float) -> None:
+    def after_step(self, module: AdversarialAutoencoder, progress: float) -> None:
         """Nothing moves but the optimiser."""
 
     @torch.no_grad()
-    def validate(self, module: Autoencoder, device: torch.device) -> dict[str, float]:
+    def validate(self, module: AdversarialAutoencoder, device: torch.device) -> dict[str, float]:
         """PSNR in dB of whole held-out images, all and apart by native size."""
         errors = []
         for pixels in self.validation.split(8):
             pixels = pixels.to(device)
-            restored = module.synthesise(module.posterior(pixels).mode()).clamp(0, 1)
-            errors.append((restored - pixels).square().mean((1, 2, 3)).cpu())
+            errors.append((_round_trip(module, pixels) - pixels).square().mean((1, 2, 3)).cpu())
         psnr = -10 * torch.cat(errors).clamp_min(1e-10).log10()
         groups = {"psnr": psnr, "psnr_large": psnr[self.large], "psnr_small": psnr[~self.large]}
         return {name: float(values.mean()) for name, values in groups.items() if len(values)}
 
     @torch.no_grad()
-    def picture(self, module: Autoencoder, device: torch.device, path: Path) -> None:
+    def picture(self, module: AdversarialAutoencoder, device: torch.device, path: Path) -> None:
         pixels = self.validation[:4].to(device)
-        save_grid(torch.cat([pixels, module.synthesise(module.posterior(pixels).mode())]), path, columns=4)
+        save_grid(torch.cat([pixels, _round_trip(module, pixels)]), path, columns=4)
 
     @torch.no_grad()
-    def save(self, module: Autoencoder, folder: Path) -> None:
+    def save(self, module: AdversarialAutoencoder, folder: Path) -> None:
         """Standardises the latents on training images, then writes the part.
 
         With a linear encoder they were standardised before training and must stay as they were.
         """
+        autoencoder = module.autoencoder
         if self.settings.residual_encoder:
-            device = next(module.parameters()).device
-            views = self._sample_views().split(8)
-            module.standardise(torch.cat([module.posterior(view.to(device)).mode() for view in views]))
-        module.save_pretrained(folder, max_shard_size="14MB")
+            views = self._sample_views().to(autoencoder.device).split(8)
+            autoencoder.standardise(torch.cat([autoencoder.posterior(view).mode() for view in views]))
+        autoencoder.save_pretrained(folder, max_shard_size="14MB")
 
 
 def crop(items: list[CorpusItem], size: int, seed: int, place: int, index: int) -> Batch:
-    """`pixels`: a random `size` px crop `(1, size, size)` of item `index`, at native to half resolution.
+    """`pixels`: a random `size` px crop `(1, size, size)` of item `index`, at native to half resolution, or a
+    little enlarged where the whole picture is smaller than the model's view of it.
 
     `place` is the position in the training stream, so that a resumed run draws the same crops.
     """
     rng = np.random.default_rng((seed, place))
     picture = square(items[index].read())
     side = picture.shape[-1]
-    span = min(side, int(size * rng.uniform(1.0, max(1.0, min(2.5, side / size)))))
+    finest, coarsest = min(1.0, side / VALIDATION_SIZE), max(1.0, min(2.5, side / size))
+    span = min(side, int(size * rng.uniform(finest, coarsest)))
     left, top = (int(rng.integers(0, side - span + 1)) for _ in range(2))
     return {"pixels": cut(picture, Box(left, top, span), size)[0]}
+
+
+def _round_trip(module: AdversarialAutoencoder, pixels: torch.Tensor) -> torch.Tensor:
+    """Restored pixels `(B, 1, H, W)` in [0, 1] from the latents' mean."""
+    autoencoder = module.autoencoder
+    return autoencoder.synthesise(autoencoder.posterior(pixels).mode()).clamp(0, 1)
 
 
 def _whole_views(items: list[CorpusItem], workers: int) -> tuple[torch.Tensor, torch.Tensor]:

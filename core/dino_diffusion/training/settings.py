@@ -64,7 +64,9 @@ class RunSettings:
 @dataclass(frozen=True)
 class AutoencoderSettings:
     """`residual_encoder` false keeps the encoder linear and trains the decoder alone: latents stay valid.
-    `latent_noise`: standard deviations by which half of the latents are spoilt for the decoder."""
+    `latent_noise`: standard deviations by which half of the latents are spoilt for the decoder.
+    `perceptual`, `adversarial`: weights of these losses, 0 goes without; the latter is relative to how far all
+    others move the decoder."""
 
     latent_channels: int = 8
     block_out_channels: tuple[int, ...] = (48, 96, 128)
@@ -75,6 +77,7 @@ class AutoencoderSettings:
     linear_images: int = 400
     kl: float = 1e-6
     perceptual: float = 0.0
+    adversarial: float = 0.0
     run: RunSettings = field(default_factory=RunSettings)
     data: DataSettings = field(default_factory=DataSettings)
 
