@@ -59,7 +59,7 @@ def evaluate_bundle(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Some of autoencoder,segmentation,generation,likeness,memorisation.",
+            help="Some of autoencoder,segmentation,generation,matched,likeness,memorisation.",
             show_default="all",
         ),
     ] = None,

@@ -53,6 +53,8 @@ make install-bundle BUNDLE=runs/bundle                               # refuses a
 
 GRID = "8 x 8 grid, contrast over blocks' borders to within (originals)"
 
+MATCHED = "; drawn from the tokens of training images matched by source"
+
 Note = dict[str, Any]
 
 
@@ -118,17 +120,9 @@ def measured_rows(figures: Note) -> list[tuple[str, str, str]]:
         ]
     if grid := (figures.get("generation") or {}).get("grid"):
         rows.append((GRID, f"{grid['synthetic']:.2f} ({grid['real']:.2f})", "synthetic radiographs"))
-    for net in (figures.get("generation") or {}).get("nets", []):
-        equal = f"{net['net']}, n = {net['n_equal']}"
-        everything = f"{net['net']}, {net['n_synthetic']} against {net['n_real']} real"
-        low, high = net["kid_ci"]
-        reached = f"{net['precision']:.2f} / {net['recall']:.2f}"
-        reachable = f"{net['precision_real']:.2f} / {net['recall_real']:.2f}"
-        rows += [
-            ("FID (real against real)", f"{net['fid']:.2f} ({net['fid_floor']:.2f})", equal),
-            ("KID, 95 % interval", f"{net['kid']:.4f}, {low:.4f} to {high:.4f}", everything),
-            ("precision / recall (real)", f"{reached} ({reachable})", equal),
-        ]
+    for section, conditions in (("generation", ""), ("matched", MATCHED)):
+        for net in (figures.get(section) or {}).get("nets", []):
+            rows += _distance_rows(net, conditions)
     likeness = figures.get("likeness") or {}
     for net in likeness.get("nets", []):
         others = "" if net["others"] is None else f", others {net['others']:.2f}"
@@ -150,6 +144,20 @@ def measured_rows(figures: Note) -> list[tuple[str, str, str]]:
             )
         )
     return rows
+
+
+def _distance_rows(net: Note, conditions: str) -> list[tuple[str, str, str]]:
+    """Of a set of new radiographs, through one net."""
+    equal = f"{net['net']}, n = {net['n_equal']}{conditions}"
+    everything = f"{net['net']}, {net['n_synthetic']} against {net['n_real']} real{conditions}"
+    low, high = net["kid_ci"]
+    reached = f"{net['precision']:.2f} / {net['recall']:.2f}"
+    reachable = f"{net['precision_real']:.2f} / {net['recall_real']:.2f}"
+    return [
+        ("FID (real against real)", f"{net['fid']:.2f} ({net['fid_floor']:.2f})", equal),
+        ("KID, 95 % interval", f"{net['kid']:.4f}, {low:.4f} to {high:.4f}", everything),
+        ("precision / recall (real)", f"{reached} ({reachable})", equal),
+    ]
 
 
 def known_faults(figures: Note, provenance: Note) -> list[str]:

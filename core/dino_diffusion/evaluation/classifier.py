@@ -33,14 +33,17 @@ WARMUP = 0.1
 """Share of the steps in which the learning rate rises."""
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Pictures `(B, 1, S, S)` in [0, 1], and labels `(B,)`, 1.0 for the class."""
+"""Pictures `(B, 1, S, S)` in [0, 1], or what `seen` makes of them, and labels `(B,)`, 1.0 for the class."""
 
 Classifier = Callable[[], "nn.Module"]
 """Makes a network `(B, 1, S, S)` to logits `(B,)`; its `head` is new, the rest was trained before."""
 
 
 class FineTuned(nn.Module):
-    """Logits `(B,)` of grey pictures `(B, 1, S, S)` in [0, 1]. Raises EvaluationError, see `features`."""
+    """Logits `(B,)` of grey pictures `(B, 1, S, S)` in [0, 1], or of what `frozen` makes of them.
+
+    Raises EvaluationError, see `features`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,9 +59,22 @@ class FineTuned(nn.Module):
         self.head.train(mode)
         return self
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+    @torch.no_grad()
+    def frozen(self, pictures: torch.Tensor) -> torch.Tensor:
+        """What the part that never changes makes of pictures `(B, 1, S, S)`: `(B, C, S/8, S/8)`."""
         colour = (pictures * 2 - 1).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        return self.head(self.trunk.extract_features(colour).mean((2, 3)))[:, 0]
+        trunk = self.trunk
+        maps = trunk._swish(trunk._bn0(trunk._conv_stem(colour)))
+        for block in trunk._blocks[:FROZEN_BLOCKS]:
+            maps = block(maps)
+        return maps
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        trunk = self.trunk
+        maps = self.frozen(given) if given.shape[1] == 1 else given
+        for block in trunk._blocks[FROZEN_BLOCKS:]:
+            maps = block(maps)
+        return self.head(trunk._swish(trunk._bn1(trunk._conv_head(maps))).mean((2, 3)))[:, 0]
 
 
 @dataclass(frozen=True)
@@ -98,9 +114,18 @@ def _rate(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
+def seen(network: nn.Module, pictures: torch.Tensor, batch: int = 32) -> torch.Tensor:
+    """Pictures `(N, 1, S, S)` as far as `network` never changes (`frozen`), for every training of theirs; the
+    pictures themselves where it has no such part. On the CPU."""
+    if not isinstance(network, FineTuned):
+        return pictures
+    device = next(network.parameters()).device
+    return torch.cat([network.frozen(part.to(device)).cpu() for part in pictures.split(batch)])
+
+
 @torch.inference_mode()
 def predict(network: nn.Module, pictures: torch.Tensor, batch: int = 32) -> np.ndarray:
-    """Logits `(N,)` float64 of pictures `(N, 1, S, S)`."""
+    """Logits `(N,)` float64 of pictures `(N, 1, S, S)`, or of what `seen` makes of them."""
     network.eval()
     device = next(network.parameters()).device
     return torch.cat([network(part.to(device)).cpu() for part in pictures.split(batch)]).double().numpy()

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 
 from dino_diffusion.files.atomic import atomic_path
+from dino_diffusion.generation.embedding import ImageClass, TokenSource
 from dino_diffusion.generation.sampled import (
     BATCH_ON_GPU,
     DEFAULT_GUIDANCE,
@@ -25,7 +26,7 @@ from dino_diffusion.generation.sampled import (
     DEFAULT_STEPS,
     GUIDANCE_INTERVAL,
 )
-from dino_diffusion.generation.variants import generate
+from dino_diffusion.generation.variants import Variation, generate
 from dino_diffusion.models import ModelBundle
 
 BLOCK = BATCH_ON_GPU
@@ -36,9 +37,10 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Drawing:
-    """How to draw from the prior; by default as a user gets it without asking.
+    """How to draw; by default as a user gets it without asking.
 
-    guidance_interval: flow times in [0, 1] between which `guidance` acts.
+    guidance_interval: flow times in [0, 1] between which `guidance` acts. conditions: what `drawn` calls
+    where the tokens come from, "" for the bundle's prior.
     """
 
     seed: int = 0
@@ -46,6 +48,7 @@ class Drawing:
     guidance: float = DEFAULT_GUIDANCE
     sampler: str = DEFAULT_SAMPLER
     guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL
+    conditions: str = ""
 
     def folder(self, work: Path, bundle: ModelBundle) -> Path:
         """Where its pictures are kept below `work`; no other bundle's and no other settings' lie there."""
@@ -59,27 +62,34 @@ def drawn(
     drawing: Drawing,
     work: Path | None = None,
     advance: Advance = lambda count: None,
+    tokens: TokenSource | None = None,
 ) -> torch.Tensor:
     """The first `count` pictures `(count, 1, S, S)` in [0, 1], float32; kept below `work`, if that is named.
 
-    `advance` hears of pictures as they are there. Raises what `generate` raises.
+    `tokens` instead of the prior's; the drawing's `conditions` then name them. `advance` hears of pictures as
+    they are there. Raises what `generate` raises.
     """
+    like = None if tokens is None else Variation(image_class=ImageClass(tokens, drawing.conditions))
     blocks = range(-(-count // BLOCK))
     if work is None:
-        pictures = [
-            _made(bundle, drawing, block, min(BLOCK, count - block * BLOCK), advance) for block in blocks
-        ]
-        return torch.cat(pictures)
+        sizes = [min(BLOCK, count - block * BLOCK) for block in blocks]
+        return torch.cat([_made(bundle, drawing, like, *block, advance) for block in enumerate(sizes)])
     folder = drawing.folder(work, bundle)
     folder.mkdir(parents=True, exist_ok=True)
-    busy = [block for block in blocks if not _keep(bundle, drawing, folder, block, advance, wait=False)]
+    busy = [block for block in blocks if not _keep(bundle, drawing, like, folder, block, advance, wait=False)]
     for block in busy:
-        _keep(bundle, drawing, folder, block, advance, wait=True)
+        _keep(bundle, drawing, like, folder, block, advance, wait=True)
     return torch.cat([load_file(_file(folder, block))["pictures"] for block in blocks])[:count]
 
 
 def _keep(
-    bundle: ModelBundle, drawing: Drawing, folder: Path, block: int, advance: Advance, wait: bool
+    bundle: ModelBundle,
+    drawing: Drawing,
+    like: Variation | None,
+    folder: Path,
+    block: int,
+    advance: Advance,
+    wait: bool,
 ) -> bool:
     """Makes a block unless it is there; False if another process is at work on it and this shall not wait."""
     path = _file(folder, block)
@@ -88,7 +98,7 @@ def _keep(
             if path.exists():
                 advance(BLOCK)
                 return True
-            pictures = _made(bundle, drawing, block, BLOCK, advance)
+            pictures = _made(bundle, drawing, like, block, BLOCK, advance)
             with atomic_path(path) as temporary:
                 save_file({"pictures": pictures}, temporary)
     except Timeout:
@@ -96,10 +106,13 @@ def _keep(
     return True
 
 
-def _made(bundle: ModelBundle, drawing: Drawing, block: int, count: int, advance: Advance) -> torch.Tensor:
+def _made(
+    bundle: ModelBundle, drawing: Drawing, like: Variation | None, block: int, count: int, advance: Advance
+) -> torch.Tensor:
     made = generate(
         bundle,
         count,
+        like,
         seed=drawing.seed,
         steps=drawing.steps,
         guidance=drawing.guidance,

@@ -32,11 +32,12 @@ from dino_diffusion.evaluation.features import (
     extract,
 )
 from dino_diffusion.evaluation.lungs import label_file, spacing_of
+from dino_diffusion.evaluation.matched import matched
 from dino_diffusion.evaluation.memorisation import evaluate_memorisation
 from dino_diffusion.evaluation.reconstruction import evaluate_reconstruction, grid_ratio
 from dino_diffusion.evaluation.segmentation import evaluate_segmentation
 from dino_diffusion.generation.variants import generate
-from dino_diffusion.models import ModelBundle
+from dino_diffusion.models import EncoderOutput, ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.training.assemble import whole_views
 from dino_diffusion.training.corpus import CorpusItem, load_corpus
@@ -120,12 +121,11 @@ class Measurement:
         with self.progress(f"Features of {net.name}", len(pictures)) as advance:
             return extract(net, _advancing(pictures.split(BATCH), advance))
 
-    def both_features(self, net: FeatureExtractor) -> tuple[np.ndarray, np.ndarray]:
-        """Of the real and the synthetic pictures; worked out once."""
-        for which in ("real", "synthetic"):
-            if (net.name, which) not in self._kept:
-                self._kept[net.name, which] = self.features(net, getattr(self, which))
-        return self._kept[net.name, "real"], self._kept[net.name, "synthetic"]
+    def kept_features(self, net: FeatureExtractor, which: str) -> np.ndarray:
+        """Of the `real` or the `synthetic` pictures; worked out once."""
+        if (net.name, which) not in self._kept:
+            self._kept[net.name, which] = self.features(net, getattr(self, which))
+        return self._kept[net.name, which]
 
     def autoencoder(self) -> Figures:
         """PSNR, SSIM and grid of round trips, full-resolution files and the others apart.
@@ -190,9 +190,29 @@ class Measurement:
         if self.samples < MIN_IMAGES:
             raise EvaluationError(f"{self.samples} samples are too few; take at least {MIN_IMAGES}.")
         nets, missing = self.nets
-        measured = [evaluate_generation(*self.both_features(net), net.name) for net in nets]
+        measured = [self._distances(net, self.kept_features(net, "synthetic")) for net in nets]
         grid = {name: float(grid_ratio(getattr(self, name)).mean()) for name in ("real", "synthetic")}
         return {"nets": measured, "missing_nets": missing, "grid": grid, "settings": self._sampling()}
+
+    def matched(self) -> Figures:
+        """The same of radiographs drawn with the tokens of training images, matched by source."""
+        if self.latents is None:
+            raise EvaluationError("Matching by source needs the training tokens; name the run's latents.")
+        tokens, items = whole_views(self.latents)
+        sources = _sources(self.latents, items)
+        if sources is None:
+            raise EvaluationError("Matching by source needs the list of training images, which is not here.")
+        device = self.bundle.device
+        tokens = EncoderOutput(tokens.cls.to(device), tokens.patches.to(device))
+        choice = matched(tokens, sources, [item.source for item in self.held_out])
+        drawing = Drawing(self.seed, conditions="matched by source")
+        with self.progress("Generating, matched by source", self.samples) as advance:
+            pictures = drawn(self.bundle, self.samples, drawing, self.work, advance, choice)
+        measured = [self._distances(net, self.features(net, pictures)) for net in self.nets[0]]
+        return {"nets": measured, "settings": self._sampling()}
+
+    def _distances(self, net: FeatureExtractor, synthetic: np.ndarray) -> Figures:
+        return evaluate_generation(self.kept_features(net, "real"), synthetic, net.name)
 
     def likeness(self) -> Figures:
         """Are variants of an image nearer to it than to other patients? Cosines of features, each net."""
@@ -227,7 +247,7 @@ class Measurement:
         if self.latents is None:
             raise EvaluationError("Memorisation needs the training tokens; name the run's latents.")
         encoder = self.nets[0][0]
-        held_out, synthetic = self.both_features(encoder)
+        held_out, synthetic = (self.kept_features(encoder, which) for which in ("real", "synthetic"))
         tokens, items = whole_views(self.latents)
         found = evaluate_memorisation(
             synthetic,
@@ -252,6 +272,7 @@ SECTIONS: dict[str, Callable[[Measurement], Figures]] = {
     "autoencoder": Measurement.autoencoder,
     "segmentation": Measurement.segmentation,
     "generation": Measurement.generation,
+    "matched": Measurement.matched,
     "likeness": Measurement.likeness,
     "memorisation": Measurement.memorisation,
 }

@@ -18,7 +18,7 @@ import torch
 
 from dino_diffusion import __version__
 from dino_diffusion.evaluation import EvaluationError
-from dino_diffusion.evaluation.classifier import Classifier, FineTuned, fit, predict
+from dino_diffusion.evaluation.classifier import Classifier, FineTuned, fit, predict, seen
 from dino_diffusion.evaluation.utility_images import BalancedBatches, ImageSet, check_files, mixed_batches
 from dino_diffusion.evaluation.utility_intervals import summarise
 from dino_diffusion.files.atomic import atomic_path
@@ -90,6 +90,7 @@ class Study:
     network: Classifier = FineTuned
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     kept: Path | None = None
+    _kept_maps: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         sets = {"real": self.real} | {f"synthetic {k}".strip(): s for k, s in self.synthetic.items()}
@@ -160,8 +161,14 @@ class Study:
             for number, phase in enumerate(arm.phases):
                 steps = max(1, round(phase.steps * self.settings.steps))
                 real = round(phase.real * self.settings.batch)
+                # Altered pictures are new at every step; the others pass the frozen blocks once a study.
                 parts = [
-                    (BalancedBatches(images, 1000 * seed + number), count)
+                    (
+                        BalancedBatches(
+                            images, 1000 * seed + number, None if phase.classical else self._seen(images)
+                        ),
+                        count,
+                    )
                     for images, count in (
                         (self.real, real),
                         (self.synthetic.get(synthetic, self.real), self.settings.batch - real),
@@ -169,4 +176,11 @@ class Study:
                     if count
                 ]
                 fit(network, mixed_batches(parts, steps, phase.classical, 1000 * seed + number), steps)
-        return predict(network, self.test.pixels)
+        return predict(network, self._seen(self.test))
+
+    def _seen(self, images: ImageSet) -> torch.Tensor:
+        """`classifier.seen`, which is the same for a network of any seed and draws none of its numbers."""
+        if images.sha256 not in self._kept_maps:
+            with torch.random.fork_rng():
+                self._kept_maps[images.sha256] = seen(self.network().to(self.device), images.pixels)
+        return self._kept_maps[images.sha256]

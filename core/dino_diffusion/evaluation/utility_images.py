@@ -105,10 +105,13 @@ def check_files(trained: ImageSet, test: ImageSet, name: str) -> None:
 
 
 class BalancedBatches:
-    """Batches of one set, half of each class; each image as often as every other of its class."""
+    """Batches of one set, half of each class; each image as often as every other of its class.
 
-    def __init__(self, images: ImageSet, seed: int) -> None:
-        self.images = images
+    `shown` (N, ...): what stands for each image; None for its pixels.
+    """
+
+    def __init__(self, images: ImageSet, seed: int, shown: torch.Tensor | None = None) -> None:
+        self.labels, self.shown = images.labels, images.pixels if shown is None else shown
         self.members = [np.flatnonzero(images.labels == which) for which in (False, True)]
         self.streams = [
             EpochStream([""] * len(members), 2 * seed + which) for which, members in enumerate(self.members)
@@ -118,7 +121,7 @@ class BalancedBatches:
         """Pictures and labels; an even number."""
         drawn = zip(self.members, self.streams, strict=True)
         chosen = np.concatenate([members[stream.batch(step, size // 2)] for members, stream in drawn])
-        return self.images.pixels[chosen], self.images.labels[chosen]
+        return self.shown[chosen], self.labels[chosen]
 
 
 def mixed_batches(

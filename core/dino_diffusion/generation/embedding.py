@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -62,14 +63,20 @@ def blend(embeddings: Sequence[EncoderOutput], weights: Sequence[float]) -> Enco
     return mixed
 
 
+class TokenSource(Protocol):
+    """Where tokens of new radiographs come from; the generator lives on the CPU."""
+
+    def sample(self, count: int, generator: torch.Generator) -> EncoderOutput: ...
+
+
 @dataclass(frozen=True, eq=False)
 class ImageClass:
-    """What radiographs of one class have in common: a Gaussian over their tokens, in PCA space.
+    """What radiographs of one class have in common; `of`: a Gaussian over their tokens, in PCA space.
 
     `sha256` is that of the set of files, whatever their order and names.
     """
 
-    prior: TokenPrior
+    prior: TokenSource
     sha256: str
 
     @classmethod

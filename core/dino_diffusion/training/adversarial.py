@@ -20,21 +20,33 @@ from dino_diffusion.models.autoencoder import Autoencoder
 WIDTHS = (32, 64, 128)
 """Channels after each halving: a score sees patches of 38 pixels."""
 
+DETAIL = 20.0
+"""By how much detail is enlarged, to about the spread of the picture itself."""
+
 MOST_BALANCE = 1e4
 """Bound of the balance, for a step in which the discriminator has no gradient."""
 
 
-class PatchDiscriminator(nn.Sequential):
-    """`(B, 1, H, W)` pixels to scores `(B, 1, H/8, W/8)`, one a patch; above 0 looks real."""
+class PatchDiscriminator(nn.Module):
+    """Pixels `(B, 1, H, W)` in [0, 1] to scores `(B, 1, H/8, W/8)`, one a patch; above 0 looks real.
+
+    Beside the picture it is shown the picture's detail, enlarged: texture has a hundredth of the contrast,
+    and untrained filters see nothing but the rest.
+    """
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
+        super().__init__()
         layers: list[nn.Module] = []
-        for before, after in zip((1, *widths), widths, strict=False):
+        for before, after in zip((2, *widths), widths, strict=False):
             layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1))
-            if before > 1:  # the first layer sees how much contrast there is
+            if layers[:-1]:  # the first layer sees how much contrast there is
                 layers.append(nn.GroupNorm(8, after))
             layers.append(nn.LeakyReLU(0.2))
-        super().__init__(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        detail = pixels - functional.avg_pool2d(pixels, 3, 1, 1, count_include_pad=False)
+        return self.layers(torch.cat([pixels * 2 - 1, DETAIL * detail], dim=1)).float()
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,8 @@ class AdversarialAutoencoder(nn.Module):
         if self.discriminator is None:
             return Pass(restored, kl)
         frozen = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
-        persuasion = functional_call(self.discriminator, frozen, (restored * 2 - 1,)).float().mean()
-        real, made = (self.discriminator(x * 2 - 1).float() for x in (pixels, restored.detach()))
+        persuasion = functional_call(self.discriminator, frozen, (restored,)).mean()
+        real, made = self.discriminator(pixels), self.discriminator(restored.detach())
         hinge = (functional.relu(1 - real).mean() + functional.relu(1 + made).mean()) / 2
         return Pass(restored, kl, persuasion, hinge)
 

@@ -91,8 +91,8 @@ class AutoencoderPart:
             losses["perceptual"] = self.perceptual.to(pixels.device)(made.restored, pixels)
             loss = loss + settings.perceptual * losses["perceptual"]
         if made.hinge is not None:
-            share = settings.adversarial * min(1.0, progress / RISE)
-            share = share * balance(loss, -made.persuasion, self.module.autoencoder.decoder.conv_out.weight)
+            rising = settings.adversarial * min(1.0, progress / RISE)
+            share = rising * balance(loss, made.persuasion, self.module.autoencoder.decoder.conv_out.weight)
             losses |= {"persuasion": made.persuasion, "hinge": made.hinge}
             loss = loss - share * made.persuasion + made.hinge
         return losses | {"loss": loss}

@@ -65,7 +65,7 @@ class RunSettings:
 class AutoencoderSettings:
     """`residual_encoder` false keeps the encoder linear and trains the decoder alone: latents stay valid.
     `latent_noise`: standard deviations by which half of the latents are spoilt for the decoder.
-    `perceptual`, `adversarial`: weights of these losses, 0 goes without; the latter is relative to how far all
+    `perceptual`, `adversarial`: weights of these losses, 0 goes without; the latter is a share of how far all
     others move the decoder."""
 
     latent_channels: int = 8

@@ -13,7 +13,7 @@ from torch import nn
 
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.evaluation import EvaluationError
-from dino_diffusion.evaluation.classifier import Batch, FineTuned, fit, predict
+from dino_diffusion.evaluation.classifier import Batch, FineTuned, fit, predict, seen
 from dino_diffusion.evaluation.utility import ARMS, CLASSICAL, REAL, Study, UtilitySettings
 from dino_diffusion.evaluation.utility_images import (
     BalancedBatches,
@@ -234,6 +234,9 @@ def test_the_real_network_trains_its_upper_part_alone() -> None:
     assert {"head.1.weight", "trunk._conv_head.weight"} <= changed
     assert not [name for name in changed if "running" in name or "_conv_stem" in name or "_blocks.0." in name]
     assert predict(network, pictures).shape == (4,)
+    maps = seen(network, pictures)
+    assert maps.shape[2:] == (4, 4)
+    np.testing.assert_allclose(predict(network, maps), predict(network, pictures), atol=1e-5)
 
 
 def test_classical_is_one_of_the_arms() -> None:

@@ -111,7 +111,7 @@ def test_a_residual_encoder_is_added_to_a_bundle_without_one(
         recipe_path("smoke/autoencoder"),
         {"residual_encoder": False, "data.path": str(trained["pictures"])},
     )
-    source = AutoencoderPart(linear).module
+    source = AutoencoderPart(linear).module.autoencoder
     source.save_pretrained(tmp_path / "bundle" / "autoencoder")
     (tmp_path / "bundle" / "model_index.json").write_text("{}")
     overrides = {"run.folder": str(tmp_path / "run"), "run.lr": 1e-12, "data.path": str(trained["pictures"])}
