@@ -21,7 +21,7 @@ import numpy as np
 from documents import write_between
 
 from dino_diffusion.cli.console import hush_libraries
-from dino_diffusion.evaluation.utility import CLASSICAL, REAL, Study, UtilitySettings
+from dino_diffusion.evaluation.utility import ARMS, CLASSICAL, REAL, Study, UtilitySettings
 from dino_diffusion.evaluation.utility_images import ImageSet, check_patients
 from dino_diffusion.evaluation.utility_intervals import summarise
 from dino_diffusion.evaluation.utility_report import figure
@@ -39,6 +39,9 @@ SOURCE, NORMAL = "nih14", "normal"
 PAIRS = ("Pneumonia", "Effusion")
 POOLS = (20, 50, 100)
 METHODS = (CLASS_MEAN, CONCEPT)
+AUGMENTED_BOTH = "real + synthetic, classical augmentation"
+"""An arm for `--augment-both`: a fifth of the time of all arms with synthetic images."""
+
 OTHERS = 150
 """Test images of a class beside those that were held out: of the denoiser's training images (without label),
 but of patients in no pool."""
@@ -154,6 +157,7 @@ class Benchmark:
             UtilitySettings(self.options.seeds, self.options.steps),
             device=self.bundle.device,
             kept=self.work / "trainings",
+            arms=tuple(arm for arm in ARMS if self.options.augment_both or arm.name != AUGMENTED_BOTH),
         )
         started = time.perf_counter()
         scores = study.run()
@@ -262,6 +266,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--images", type=int, default=100, metavar="N", help="synthetic ones a pool and method"
     )
+    parser.add_argument("--augment-both", action="store_true", help=f"also: {AUGMENTED_BOTH}")
     parser.add_argument("--others", type=int, default=OTHERS, metavar="N", help="test images beside held-out")
     parser.add_argument("--seeds", type=int, default=5, metavar="N")
     parser.add_argument("--steps", type=int, default=120, metavar="N", help="training steps of a classifier")

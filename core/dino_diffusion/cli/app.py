@@ -91,6 +91,7 @@ app.command()(train.train)
 app.command()(info.info)
 app.command()(samples.samples)
 app.command()(release.assemble)
+app.command()(release.replace_decoder)
 app.command()(release.card)
 app.command()(release.install_bundle)
 

@@ -1,4 +1,5 @@
-"""From trained parts to a shipped bundle: `assemble`, `evaluate bundle`, `card`, `install-bundle`."""
+"""From trained parts to a shipped bundle: `assemble`, `replace-decoder`, `evaluate bundle`, `card`,
+`install-bundle`."""
 
 from __future__ import annotations
 
@@ -48,6 +49,27 @@ def assemble(
         }
         bundle = put_together(folders, latents, output, components or COMPONENTS)
     console.say(f"bundle {bundle.id}: {output}")
+
+
+def replace_decoder(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="An autoencoder's run, or its folder of weights.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The new bundle's folder.")
+    ],
+    bundle: options.Bundle = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Give a bundle the decoder of another autoencoder; latents, and all that rests on them, stay."""
+    console = Output(quiet)
+    with console.progress("Replacing the decoder"):
+        hush_libraries()
+        from dino_diffusion.models.bundle import locate_bundle
+        from dino_diffusion.training.assemble import replace_decoder as put_in
+
+        made = put_in(locate_bundle(bundle), run, output)
+    console.say(f"bundle {made.id}: {output}")
 
 
 def evaluate_bundle(

@@ -90,6 +90,7 @@ class Study:
     network: Classifier = FineTuned
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     kept: Path | None = None
+    arms: tuple[Arm, ...] = ARMS
     _kept_maps: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,10 +103,10 @@ class Study:
 
     def trials(self) -> list[tuple[str, Arm, str]]:
         """Row name, arm and synthetic set, those without synthetic images first."""
-        found = [(arm.name, arm, "") for arm in ARMS if not arm.synthetic]
+        found = [(arm.name, arm, "") for arm in self.arms if not arm.synthetic]
         for name in self.synthetic:
             told = f" ({name})" if name else ""
-            found += [(arm.name + told, arm, name) for arm in ARMS if arm.synthetic]
+            found += [(arm.name + told, arm, name) for arm in self.arms if arm.synthetic]
         return found
 
     def run(self, tell: Callable[[str, int], None] = lambda name, seed: None) -> dict[str, np.ndarray]:

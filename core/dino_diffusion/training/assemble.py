@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 from dino_diffusion.errors import BundleError, ConfigurationError, DinoDiffusionError
+from dino_diffusion.evaluation.install import FIGURES, read_figures
 from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.bundle import ModelBundle, check_replaceable
 from dino_diffusion.models.denoiser import Denoiser
@@ -65,15 +67,48 @@ def assemble(
         training_index=training_index,
     )
     _check_readout(bundle)
+    notes = {
+        "parts": {n: provenance_of(f) for n, f in weights.items()},
+        "prior": {"components": bundle.prior.config.components},
+        "training_index": index_notes,
+    }
+    return _write(bundle, notes, target)
+
+
+def replace_decoder(base: Path, run: Path, target: Path) -> ModelBundle:
+    """Writes the bundle `base` with the decoder of the autoencoder in `run` to `target`.
+
+    Its latents stay, and so does everything that was learnt on them: denoiser, prior, head, concepts. Lungs
+    are labelled without the decoder, so their figures are taken along. Raises BundleError where the run's
+    autoencoder has other latents.
+    """
+    check_replaceable(target)
+    bundle, weights = ModelBundle.from_pretrained(base), weights_folder(run)
+    made = replace(bundle, autoencoder=load_part(Autoencoder, weights))
+    if made.id_of("autoencoder", decoding=False) != bundle.id_of("autoencoder", decoding=False):
+        raise BundleError(
+            f"{run}: its latents are not those of {base}, so the denoiser there does not fit; train the "
+            f"decoder with residual_encoder = false and --init {base}."
+        )
+    noted = base / PROVENANCE
+    notes = json.loads(noted.read_text()) if noted.is_file() else {"parts": {}}
+    notes["parts"]["autoencoder"] = provenance_of(weights)
+    lungs = {name: value for name, value in read_figures(base).items() if name == "segmentation"}
+    return _write(made, notes, target, lungs)
+
+
+def _write(
+    bundle: ModelBundle, notes: dict[str, Any], target: Path, figures: dict[str, Any] | None = None
+) -> ModelBundle:
+    """The bundle, its provenance and figures, as a whole or not at all; read again."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         draft = Path(temporary) / target.name
         bundle.save_pretrained(draft)
         forget_folders(draft)
-        notes = {"bundle": bundle.id, "parts": {n: provenance_of(f) for n, f in weights.items()}}
-        notes["prior"] = {"components": bundle.prior.config.components}
-        notes["training_index"] = index_notes
-        (draft / PROVENANCE).write_text(json.dumps(notes, indent=1) + "\n")
+        (draft / PROVENANCE).write_text(json.dumps(notes | {"bundle": bundle.id}, indent=1) + "\n")
+        if figures:
+            (draft / FIGURES).write_text(json.dumps(figures | {"bundle": bundle.id}, indent=1) + "\n")
         if target.exists():
             target.rename(Path(temporary) / "before")
         shutil.move(draft, target)

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from dino_diffusion.errors import BundleError, ConfigurationError
+from dino_diffusion.evaluation.install import FIGURES, read_figures
 from dino_diffusion.models import EncoderOutput, ModelBundle
 from dino_diffusion.models.readout import LungReadout
-from dino_diffusion.training.assemble import assemble, fit_prior, whole_view_tokens
+from dino_diffusion.training.assemble import assemble, fit_prior, replace_decoder, whole_view_tokens
 from dino_diffusion.training.provenance import PROVENANCE, note_start, provenance_of, without_paths
 from tests.core.release.conftest import latent_shard
 
@@ -67,6 +68,32 @@ def test_the_training_images_are_indexed(runs: Path, tmp_path: Path) -> None:
     assert images.tolist() == list(range(150)) and distances.max() < 1e-2
     notes = json.loads((tmp_path / "bundle" / PROVENANCE).read_text())["training_index"]
     assert notes == {"images": 150, "dimensions": 75, "reference_images": 150, "reference_patients": 75}
+
+
+def test_a_new_decoder_leaves_the_rest_as_it_is(assembled: Path, runs: Path, tmp_path: Path) -> None:
+    before = ModelBundle.from_pretrained(assembled)
+    base, run = tmp_path / "base", shutil.copytree(runs / "autoencoder", tmp_path / "longer")
+    shutil.copytree(assembled, base)
+    (base / FIGURES).write_text(
+        json.dumps({"bundle": before.id, "segmentation": {"dev": 1}, "generation": 2})
+    )
+    longer = ModelBundle.from_pretrained(assembled).autoencoder
+    with torch.no_grad():
+        longer.decoder.conv_out.weight.add_(0.1)
+    longer.save_pretrained(run / "weights")
+    made = replace_decoder(base, run, tmp_path / "bundle")
+    assert made.id != before.id and made.observing_id == before.observing_id
+    assert torch.equal(made.prior.factors, before.prior.factors) and made.time_shift == before.time_shift
+    notes = json.loads((tmp_path / "bundle" / PROVENANCE).read_text())
+    old = json.loads((assembled / PROVENANCE).read_text())
+    assert read_figures(tmp_path / "bundle") == {"bundle": made.id, "segmentation": {"dev": 1}}
+    assert notes["bundle"] == made.id and notes["parts"]["denoiser"] == old["parts"]["denoiser"]
+    with torch.no_grad():
+        longer.analysis.weight.add_(0.1)
+    longer.save_pretrained(run / "weights")
+    with pytest.raises(BundleError, match="its latents are not those"):
+        replace_decoder(assembled, run, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_why_there_is_no_index_is_noted(assembled: Path) -> None:
