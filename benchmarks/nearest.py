@@ -1,6 +1,6 @@
 """What the check against training images finds and misses: false alarms, altered copies, generated pictures.
 
-    python benchmarks/nearest.py METADATA.csv [--bundle B] [--limit N] [--copies N] [--variants N] [--json]
+    python benchmarks/nearest.py METADATA.csv [--limit N] [--copies N] [--variants N] [--write FILE]
 
 METADATA.csv lists images with `image`, `split` (train, holdout, dev), `source` and `patient_id`. The bundle
 must carry an index of its training images. Printed is the share of pictures that the check would warn of.
@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from documents import write_between
 from scipy import ndimage
+
+SCRIPT = "benchmarks/nearest.py"
 
 ALTERATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "the training image itself": lambda picture: picture,
@@ -56,9 +59,17 @@ def main() -> None:
     if options.json:
         print(json.dumps({"bundle": bundle.id, "indexed": indexed, "shares": list(measured)}, indent=1))
         return
-    print(f"bundle {bundle.id}, {indexed} training images, share warned of:", flush=True)
+    lines = [
+        f"Bundle `{bundle.id}`, {indexed} training images in the index.",
+        "",
+        "| picture | warned of | n |",
+        "|---|---|---|",
+    ]
     for entry in measured:
-        print(f"{entry['what']:58s} {entry['share']:7.1%}   n = {entry['n']}", flush=True)
+        lines.append(f"| {entry['what']} | {entry['share']:.1%} | {entry['n']} |")
+        print(lines[-1], flush=True)
+    if options.write:
+        write_between(options.write, SCRIPT, "\n".join(lines))
 
 
 def parse() -> argparse.Namespace:
@@ -70,6 +81,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--copies", type=int, default=48, metavar="N", help="training images to alter")
     parser.add_argument("--variants", type=int, default=0, metavar="N", help="also generate N of each kind")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file to put the table into")
     return parser.parse_args()
 
 

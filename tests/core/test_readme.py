@@ -24,3 +24,15 @@ def test_the_python_example_runs(repository: Path, tmp_path: Path, monkeypatch: 
     exec(example[1], names)
     assert (tmp_path / "out" / "scan.nii.gz").is_file()
     assert np.array_equal(names["variant"].pixels, names["same"].pixels)
+
+
+def test_measured_figures_are_there_and_their_scripts_too(repository: Path) -> None:
+    found = []
+    for document in sorted((repository / "docs").glob("*.md")):
+        text = document.read_text()
+        blocks = re.findall(r"<!-- measured: (\S+) -->\n(.*?)<!-- end of measured -->", text, re.DOTALL)
+        assert text.count("<!-- measured:") == len(blocks), f"{document.name}: a block without its end"
+        for script, figures in blocks:
+            assert (repository / script).is_file() and figures.strip(), f"{document.name}: {script}"
+        found += blocks
+    assert found
