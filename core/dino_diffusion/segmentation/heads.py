@@ -2,8 +2,9 @@
 
 It is two experts. One reads everything, and learns the quirks of a single example along with the structure.
 The other has nothing to learn but which of the regions known without a label belong to the structure. Where
-that draws the examples well, as it does lungs, a mean of both is better than either, and the fewer examples
-there are, the more the second counts; where it does not, as for a heart, the first decides alone.
+that draws the examples well, as it does lungs and their zones, a mean of both is better than either, and the
+fewer examples there are, the more the second counts; where it does not, as for a heart, the first decides
+alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dino_diffusion.segmentation.descriptors import FINE_WIDTH, KNOWN, Descriptors, chest_area
+from dino_diffusion.segmentation.descriptors import FINE_WIDTH, Descriptors, chest_area
+from dino_diffusion.segmentation.known_regions import REGIONS, known_regions
 from dino_diffusion.segmentation.least_area import least_area
 
 HIDDEN, FINE_HIDDEN = 24, 24
@@ -35,8 +37,7 @@ WORTH = 2
 UNTRUSTED, TRUSTED = 0.75, 0.85
 """The second expert's Dice on the examples from which it is asked at all, and from which it counts fully.
 
-What holds the lungs (a hull around both: 0.76) or is most of them (two zones of three: 0.80) must not become
-them.
+What holds the lungs (a hull around both: 0.76) must not become them.
 """
 
 
@@ -44,7 +45,7 @@ class SegmentHead(nn.Module):
     """Descriptors to background, then each label, `(B, labels + 1, S / FINE, S / FINE)`.
 
     What the coarse descriptors say is brought to the finer grid, where grey values decide the outline.
-    `belongs` (labels + 1, KNOWN) is the second expert: 1 where a known region belongs to a label, else 0;
+    `belongs` (labels + 1, REGIONS) is the second expert: 1 where a known region belongs to a label, else 0;
     `trust` (labels,) how far to believe it about each label, in [0, 1]. `least` (labels,) is the least area
     of a label in an example, in units of the chest, as far as the second expert does not say where it is.
     """
@@ -75,7 +76,7 @@ class SegmentHead(nn.Module):
             nn.GELU(),
             nn.Conv2d(FINE_HIDDEN, labels + 1, 1),
         )
-        self.register_buffer("belongs", torch.zeros(labels + 1, KNOWN))
+        self.register_buffer("belongs", torch.zeros(labels + 1, REGIONS))
         self.register_buffer("trust", torch.zeros(labels))
         self.register_buffer("least", torch.zeros(labels))
 
@@ -88,8 +89,8 @@ class SegmentHead(nn.Module):
         return torch.cat([1 - labels.sum(1, keepdim=True), labels], dim=1)
 
     def name(self, known: torch.Tensor) -> torch.Tensor:
-        """The second expert's probabilities, from those of the known regions."""
-        return torch.einsum("lk,bkhw->blhw", self.belongs, known)
+        """The second expert's probabilities, from those of background, right and left lung."""
+        return torch.einsum("lk,bkhw->blhw", self.belongs, known_regions(known))
 
     def read(self, seen: Descriptors) -> torch.Tensor:
         """The first expert's logits."""
@@ -144,7 +145,7 @@ def _fit_names(head: SegmentHead, known: torch.Tensor, targets: torch.Tensor) ->
     All labels that a region belongs to are judged together: where one lung of an example is drawn badly,
     be it by disease or by hand, the other one still says that lungs are meant.
     """
-    covered = torch.einsum("blhw,bkhw->lk", targets, known)
+    covered = torch.einsum("blhw,bkhw->lk", targets, known_regions(known))
     head.belongs.copy_(functional.one_hot(covered.argmax(0), len(covered)).T)
     found, wanted = head.name(known)[:, 1:] > 0.5, targets[:, 1:] > 0.5
     named = head.belongs[1:].any(1)

@@ -25,6 +25,7 @@ from dino_diffusion.segmentation.embedding import (
 )
 from dino_diffusion.segmentation.embedding_file import FORMAT, KIND, MAX_BYTES
 from dino_diffusion.segmentation.heads import SegmentHead
+from dino_diffusion.segmentation.known_regions import REGIONS
 from tests.tiny import tiny_bundle
 
 WIDTH = 20
@@ -34,7 +35,7 @@ def lesson(labels: int = 2, images: tuple[str, ...] = ("a" * 64,), seed: int = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = SegmentHead(WIDTH, labels)
-        head.belongs.copy_(torch.eye(labels + 1, KNOWN))
+        head.belongs.copy_(torch.eye(labels + 1, REGIONS))
         head.trust.fill_(0.3)
         head.least.fill_(0.05)
         weights = head.half().state_dict()

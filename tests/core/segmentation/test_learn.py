@@ -121,6 +121,10 @@ def test_what_is_known_without_a_label_is_asked_where_it_draws_the_examples(desc
     assert torch.equal(swapped.name(described.known), described.known[:, [0, 2, 1]])
     both = taught(described, layers((columns < 4) | (columns >= 8)))
     assert torch.allclose(both.name(described.known)[:, 1], 1 - described.known[:, 0])
+    upper = (columns < 4) & (torch.arange(12)[:, None] < 4)
+    zone = taught(described, layers(upper))
+    assert zone.trust.tolist() == [1.0], "an upper third of one lung is known, too"
+    torch.testing.assert_close(zone.name(described.known)[0, 1], 0.9 * upper)
     between = taught(described, layers((columns >= 5) & (columns < 7)))
     assert between.trust.tolist() == [0.0]
     alone = between.read(described).softmax(1)
