@@ -20,7 +20,7 @@ def samples(
     output: options.OutputFolder,
     count: Annotated[
         int, typer.Option("-n", "--count", min=1, max=20, help="How many; the last is DICOM.")
-    ] = 3,
+    ] = 4,
     seed: options.Seed = 0,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
