@@ -254,8 +254,9 @@ def test_samples_are_marked_and_one_is_dicom(command: Command, bundle_folder: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "synthetic-1.png",
         "synthetic-2.png",
-        "synthetic-3.dcm",
-    ]
+        "synthetic-3.png",
+        "synthetic-4.dcm",
+    ], "what ships, so that install-bundle makes it anew"
     for path in tmp_path.iterdir():
         mark = Radiograph.read(path).source.synthetic
         assert mark is not None
