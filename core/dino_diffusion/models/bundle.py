@@ -11,6 +11,7 @@ import copy
 import hashlib
 import json
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -148,9 +149,15 @@ class ModelBundle:
         return bundle.to(device)
 
     def save_pretrained(
-        self, folder: str | Path, card: str | None = None, dtype: torch.dtype = torch.float16
+        self,
+        folder: str | Path,
+        card: str | None = None,
+        dtype: torch.dtype = torch.float16,
+        eight_bits: Collection[str] = (),
     ) -> None:
         """Writes the bundle, weights stored as `dtype` (float32, float16 or int8, see `storage`).
+
+        The parts named in `eight_bits` are stored as int8 whatever the others are.
 
         An existing bundle is replaced as a whole. Raises BundleError for a folder that holds something else.
         """
@@ -160,7 +167,7 @@ class ModelBundle:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
             draft = Path(temporary) / folder.name
             for name, part in self.parts().items():
-                if dtype == torch.int8:
+                if dtype == torch.int8 or name in eight_bits:
                     save_int8(part, draft / name)
                 else:
                     stored: Any = copy.deepcopy(part).to(dtype)

@@ -22,6 +22,9 @@ from transformers.image_processing_base import ImageProcessingMixin
 from dino_diffusion.errors import BundleError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LEAST_VARIANCE = 1e-6
+"""Of a whitened component, as a share of the leading one's."""
+
 TOKENS_FILE, SETTINGS_FILE = "tokens.safetensors", "encoder_settings.json"
 
 
@@ -38,7 +41,11 @@ class EncoderOutput:
 
 
 class TokenWhitening(nn.Module):
-    """`y = (x - mean) @ components / scale`: the leading principal components at unit variance."""
+    """`y = (x - mean) @ components / scale`: the leading principal components at unit variance.
+
+    A direction that hardly varies at all (a LayerNorm leaves one) stays silent: dividing by nothing would
+    only amplify rounding.
+    """
 
     mean: torch.Tensor
     components: torch.Tensor
@@ -57,7 +64,8 @@ class TokenWhitening(nn.Module):
         variances, components = torch.linalg.eigh(centred.T @ centred / (len(tokens) - 1))
         self.mean.copy_(tokens.double().mean(0))
         self.components.copy_(components.flip(1)[:, :kept])
-        self.scale.copy_(variances.flip(0)[:kept].clamp_min(1e-8).sqrt())
+        least = variances[-1].clamp_min(1e-8) * LEAST_VARIANCE
+        self.scale.copy_(variances.flip(0)[:kept].clamp_min(least).sqrt())
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return (tokens - self.mean) @ self.components / self.scale

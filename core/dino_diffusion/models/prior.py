@@ -1,8 +1,10 @@
 """A Gaussian over condition tokens: where new radiographs come from when no image is named.
 
-Fitted on the training embeddings (CLS and pooled patch tokens together, in their principal components),
-it holds no single image's embedding. Sampling it and generating from the sample is the simplest of the
-generators over self-supervised embeddings (RCG, Li et al. 2023, is the strong one).
+Fitted on the training embeddings (CLS and pooled patch tokens together), it holds no single image's
+embedding: the leading principal components, and how much each number varies besides (a factor analyser:
+probabilistic PCA, Tipping & Bishop 1999, with a variance for each number). Sampling it and generating
+from the sample is the simplest of the generators over self-supervised embeddings (RCG, Li et al. 2023, is
+the strong one).
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from torch import nn
 
 from dino_diffusion.models.encoder import EncoderOutput
 
+SPARE_COMPONENTS = 64
+"""Beyond those kept, for the randomised decomposition (Halko et al. 2011) to be as good as exact."""
+
 
 class TokenPrior(ModelMixin, ConfigMixin):
     """`sample(n, generator)` draws an `EncoderOutput` of n plausible radiographs."""
 
     mean: torch.Tensor
     factors: torch.Tensor
+    residual: torch.Tensor
 
     @register_to_config
     def __init__(
@@ -31,6 +37,7 @@ class TokenPrior(ModelMixin, ConfigMixin):
         width = cls_width + patch_width * grid * grid
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("factors", torch.zeros(components, width))
+        self.register_buffer("residual", torch.zeros(width))
         # diffusers asks a model's first parameter for its dtype and device.
         self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
 
@@ -39,10 +46,17 @@ class TokenPrior(ModelMixin, ConfigMixin):
         """From the tokens of n radiographs, n above `components`."""
         tokens = self._flat(encoded).double()
         centred = tokens - tokens.mean(0)
-        _, values, components = torch.linalg.svd(centred / (len(tokens) - 1) ** 0.5, full_matrices=False)
         kept = self.config.components
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            # Thousands of tokens of thousands of numbers: all of their components would take minutes.
+            _, values, components = torch.svd_lowrank(
+                centred / (len(tokens) - 1) ** 0.5, min(kept + SPARE_COMPONENTS, *centred.shape), niter=8
+            )
         self.mean.copy_(tokens.mean(0))
-        self.factors.copy_(values[:kept, None] * components[:kept])
+        self.factors.copy_(values[:kept, None] * components.T[:kept])
+        explained = self.factors.double().square().sum(0)
+        self.residual.copy_((tokens.var(0) - explained).clamp_min(0).sqrt())
 
     def sample(self, count: int, generator: torch.Generator) -> EncoderOutput:
         """Tokens of `count` new radiographs; the generator lives on the CPU."""
@@ -69,8 +83,9 @@ class TokenPrior(ModelMixin, ConfigMixin):
         return self._tokens(self._flat(encoded))
 
     def _deviation(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        noise = torch.randn(count, len(self.factors), generator=generator).to(self.mean)
-        return self.scale * noise @ self.factors
+        shared = torch.randn(count, len(self.factors), generator=generator).to(self.mean)
+        own = torch.randn(count, len(self.residual), generator=generator).to(self.mean)
+        return self.scale * (shared @ self.factors + own * self.residual)
 
     def _flat(self, encoded: EncoderOutput) -> torch.Tensor:
         """`(B, width)`: CLS, then the patches row by row."""

@@ -25,6 +25,9 @@ from dino_diffusion.segmentation.refine import RADIUS, box, guided_upsample
 FINE = 4
 """Model pixels along the side of a cell of the finer grid."""
 
+PATCH_NUMBERS = 64
+"""Leading numbers of the encoder's patches that are looked at: one example cannot tell which of more count."""
+
 FINE_WIDTH = 5 + local_shape.WIDTH
 """Grey-value descriptors of a finer cell."""
 
@@ -95,7 +98,10 @@ def _of(bundle: ModelBundle, features: torch.Tensor, encoded: Encoded, pixels: t
         read = read.unflatten(0, features.shape[:2]).mean(0)
         found = logits.float().softmax(1).unflatten(0, features.shape[:2]).mean(0)
         patches = functional.interpolate(
-            encoded.tokens.patches.float(), read.shape[-2:], mode="bicubic", align_corners=False
+            encoded.tokens.patches[:, :PATCH_NUMBERS].float(),
+            read.shape[-2:],
+            mode="bicubic",
+            align_corners=False,
         )
         coarse = torch.cat([read, patches, told_places(chest_coordinates(found[:, 1:]))], dim=1)
         pixels = pixels.to(bundle.device)

@@ -38,6 +38,10 @@ COMPONENTS = 192
 """Principal components of the token prior. On 7,936 radiographs 48 leave the sampled CLS tokens a third
 shorter than real ones, so a typical sample would be an average; 192 make up for it (12.7 against 12.9)."""
 
+EIGHT_BITS = ("denoiser",)
+"""Parts stored at eight bits: nothing measured tells them from half precision (`benchmarks/storage.py`), and
+a bundle of 60 MB holds a denoiser twice as large for it."""
+
 
 def assemble(
     folders: dict[str, Path], latents: Path, target: Path, components: int = COMPONENTS
@@ -45,8 +49,8 @@ def assemble(
     """Writes the bundle of the parts in `folders` (encoder, autoencoder, denoiser, readout) to `target`.
 
     A folder is a run's or its `weights`. `latents`: the denoiser's cache, whose whole views the prior is
-    fitted on and the index of training images is made of. Weights are stored in half precision; an earlier
-    bundle at `target` is replaced as a whole.
+    fitted on and the index of training images is made of. Weights are stored in half precision, those of
+    `EIGHT_BITS` at eight bits; an earlier bundle at `target` is replaced as a whole.
     Raises ConfigurationError and BundleError for parts that are missing or do not fit.
     """
     check_replaceable(target)
@@ -104,7 +108,7 @@ def _write(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         draft = Path(temporary) / target.name
-        bundle.save_pretrained(draft)
+        bundle.save_pretrained(draft, eight_bits=EIGHT_BITS)
         forget_folders(draft)
         (draft / PROVENANCE).write_text(json.dumps(notes | {"bundle": bundle.id}, indent=1) + "\n")
         if figures:

@@ -31,6 +31,8 @@ from dino_diffusion.training.settings import DenoiserSettings
 from dino_diffusion.training.stream import EpochStream
 
 VALIDATION_VIEWS, VALIDATION_TIMES = 128, (0.1, 0.3, 0.5, 0.7, 0.9)
+MOST_OF_A_GPU = 0.4
+"""Share of a GPU's free memory that latents may take; a larger cache stays in the computer's."""
 
 
 class AlignedDenoiser(nn.Module):
@@ -122,6 +124,8 @@ class DenoiserPart:
         prepare(folder / "holdout", held_out, list_views(held_out, 1, np.arange(len(held_out))), *arguments)
         wait()
         self.cache = load_cache(folder / "latents", settings.sizes)
+        if device.type == "cuda" and self.cache.bytes < torch.cuda.mem_get_info(device)[0] * MOST_OF_A_GPU:
+            self.cache = self.cache.to(device)
         self.held_out = load_cache(folder / "holdout", settings.sizes)
         self.streams = {size: self._stream(size, items) for size in settings.sizes}
         denoiser = initial or Denoiser(
@@ -151,6 +155,8 @@ class DenoiserPart:
         size, count = size_at(step.progress, settings)
         places, stream = self.streams[size]
         chosen = places[torch.from_numpy(stream.batch(step.number, count, step.rank, step.processes))]
+        frames = self.cache.frames[size][chosen]
+        chosen = chosen.to(self.cache.cls.device)
         clean = self.cache.latents[size][chosen].to(step.device).float()
         return {
             "clean": clean,
@@ -159,7 +165,7 @@ class DenoiserPart:
             "present": draw_present(count, settings, generator),
             "cls": self.cache.cls[chosen].to(step.device).float(),
             "patches": self.cache.patches[chosen].to(step.device).float(),
-            "frames": self.cache.frames[size][chosen],
+            "frames": frames,
         }
 
     def losses(self, module: nn.Module, batch: Batch, progress: float) -> dict[str, torch.Tensor]:

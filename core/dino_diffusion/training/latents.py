@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -67,6 +67,20 @@ class LatentCache:
 
     def __len__(self) -> int:
         return len(self.cls)
+
+    @property
+    def bytes(self) -> int:
+        """Of what `to` moves."""
+        return sum(column.nbytes for column in (*self.latents.values(), self.cls, self.patches))
+
+    def to(self, device: torch.device) -> LatentCache:
+        """The same with latents and tokens on `device`: batches are gathered where they are needed."""
+        return replace(
+            self,
+            latents={size: latents.to(device) for size, latents in self.latents.items()},
+            cls=self.cls.to(device),
+            patches=self.patches.to(device),
+        )
 
 
 def list_views(items: Sequence[Item], views: int, chosen: np.ndarray) -> list[View]:

@@ -154,11 +154,19 @@ class Training:
         groups = part.parameter_groups or [
             {"params": [p for p in part.module.parameters() if p.requires_grad]}
         ]
-        optimiser = torch.optim.AdamW(groups, lr=run.lr, weight_decay=run.weight_decay, betas=(0.9, 0.99))
+        optimiser = torch.optim.AdamW(
+            groups,
+            lr=run.lr,
+            weight_decay=run.weight_decay,
+            betas=(0.9, 0.99),
+            fused=self.device.type == "cuda",
+        )
         for group in optimiser.param_groups:
             group["scale"] = group["lr"] / run.lr
         self.module, self.optimiser = accelerator.prepare(part.module, optimiser)
         self.bare = accelerator.unwrap_model(self.module)
+        if run.compile:
+            self.bare.compile(dynamic=False)
         self.ema = Ema(self.bare, run.ema)
         self.step, self.pieces = 0, 1
         self.figures: dict[str, float] = {}

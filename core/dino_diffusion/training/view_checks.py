@@ -38,6 +38,8 @@ def fit_view_checks(
     with black borders; and off the middle, with a black border on one side) count as proper.
     """
     columns: dict[str, list[EncoderOutput]] = {}
+    first = encode(pixels[:1])
+    checks = ViewChecks(first.cls.shape[1], first.patches.shape[1])
     for batch in pixels.split(8):
         pictures = {"plain": batch, "mirrored": batch.flip(-1)}
         for name, draw in (("odd", draw_alteration), ("aside", draw_border)):
@@ -49,7 +51,7 @@ def fit_view_checks(
         }
         pictures |= {f"negative {name}": 1 - pictures[name] for name in PROPER}
         for name, picture in pictures.items():
-            columns.setdefault(name, []).append(encode(picture))
+            columns.setdefault(name, []).append(checks.read(encode(picture)))
     tokens = {
         name: EncoderOutput(torch.cat([e.cls for e in parts]), torch.cat([e.patches for e in parts]))
         for name, parts in columns.items()
@@ -61,8 +63,6 @@ def fit_view_checks(
     def gather(maps: dict[str, torch.Tensor], *names: str) -> torch.Tensor:
         return torch.cat([maps[name][fitted] for name in names])
 
-    encoded = tokens["plain"]
-    checks = ViewChecks(encoded.cls.shape[1], encoded.patches.shape[1])
     with torch.no_grad():
         proper = gather(views, *PROPER)
         checks.mean.copy_(proper.mean(0))
