@@ -100,6 +100,16 @@ def test_whitening_gives_every_direction_unit_variance() -> None:
     assert torch.allclose(white.T @ white / 399, torch.eye(16), atol=1e-2)
 
 
+def test_whitening_at_full_width_does_not_amplify_a_direction_without_variance() -> None:
+    encoder = DinoEncoder(tiny_backbone(), 56)
+    tokens = torch.randn(400, 32, generator=torch.Generator().manual_seed(0))
+    tokens = tokens - tokens.mean(1, keepdim=True)  # as a LayerNorm leaves them
+    encoder.cls_whitening.fit(tokens)
+    rounded = encoder.cls_whitening(tokens.half().float())
+    assert rounded[:, :31].std(0).allclose(torch.ones(31), atol=1e-2)
+    assert rounded[:, 31].std() < 1
+
+
 def test_an_image_size_that_is_no_multiple_of_the_patch_size_is_refused() -> None:
     with pytest.raises(BundleError, match="use 56"):
         DinoEncoder(tiny_backbone(), 60)
@@ -222,3 +232,27 @@ def test_the_prior_has_the_corpus_mean_and_spread() -> None:
     assert torch.allclose(drawn.cls.mean(0), cls.mean(0), atol=0.3)
     assert torch.allclose(drawn.cls.std(0), cls.std(0), rtol=0.1)
     assert torch.allclose(drawn.patches.mean(0), patches.mean(0), atol=0.1)
+
+
+def test_a_prior_of_few_components_keeps_what_goes_together_and_the_spread_of_the_rest() -> None:
+    generator = torch.Generator().manual_seed(0)
+    cls = torch.randn(2000, 6, generator=generator)
+    cls[:, :2] += 4 * torch.randn(2000, 1, generator=generator)
+    patches = torch.randn(2000, 2, 2, 2, generator=generator)
+    prior = TokenPrior(cls_width=6, patch_width=2, grid=2, components=1)
+    prior.fit(EncoderOutput(cls, patches))
+
+    drawn = prior.sample(4000, torch.Generator().manual_seed(1))
+
+    assert torch.allclose(drawn.cls.std(0), cls.std(0), rtol=0.1)
+    assert torch.allclose(drawn.patches.std(0), patches.std(0), rtol=0.1)
+    assert torch.corrcoef(drawn.cls.T)[0, 1] > 0.85
+
+
+def test_fitting_a_prior_leaves_the_random_state_alone() -> None:
+    tokens = EncoderOutput(torch.randn(20, 6), torch.randn(20, 2, 2, 2))
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    TokenPrior(cls_width=6, patch_width=2, grid=2, components=2).fit(tokens)
+    assert torch.rand(1) == expected

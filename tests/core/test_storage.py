@@ -28,6 +28,16 @@ def test_a_row_of_zeros_stays_zero() -> None:
     assert not dequantise(quantise({"w": torch.zeros(64, 64)}))["w"].any()
 
 
+def test_single_parts_can_be_stored_at_eight_bits(tmp_path: Path) -> None:
+    bundle = tiny_bundle()
+    bundle.save_pretrained(tmp_path / "bundle", eight_bits=("denoiser",))
+    stored = {path.parent.name for path in (tmp_path / "bundle").rglob("int8*.safetensors")}
+    assert stored == {"denoiser"}
+    loaded = ModelBundle.from_pretrained(tmp_path / "bundle")
+    loaded.save_pretrained(tmp_path / "again", eight_bits=("denoiser",))
+    assert ModelBundle.from_pretrained(tmp_path / "again").id == loaded.id
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])
 def test_a_bundle_comes_back_from_every_storage(tmp_path: Path, dtype: torch.dtype) -> None:
     bundle = tiny_bundle()

@@ -26,7 +26,7 @@ FINE = 4
 """Model pixels along the side of a cell of the finer grid."""
 
 PATCH_NUMBERS = 64
-"""Leading numbers of the encoder's patches that are looked at: one example cannot tell which of more count."""
+"""Leading numbers of the encoder's patches that are looked at: one example cannot weigh more of them."""
 
 FINE_WIDTH = 5 + local_shape.WIDTH
 """Grey-value descriptors of a finer cell."""

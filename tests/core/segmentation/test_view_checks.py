@@ -5,7 +5,7 @@ import torch
 
 from dino_diffusion.models.encoder import EncoderOutput
 from dino_diffusion.models.readout import LungReadout
-from dino_diffusion.models.view_checks import side_difference
+from dino_diffusion.models.view_checks import PATCH_NUMBERS, side_difference
 from dino_diffusion.training.view_checks import fit_view_checks, logistic_regression, spoil
 
 SIZE = 48
@@ -45,6 +45,21 @@ def test_mirrored_negative_and_foreign_pictures_are_noticed_and_others_are_not()
         assert (checks.negative(encode(picture)) > 0).float().mean() <= 0.05
     noise = torch.rand(20, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     assert (checks.foreign(encode(noise)) > 0).all()
+
+
+def test_of_long_tokens_the_leading_numbers_are_read() -> None:
+    def wide(pictures: torch.Tensor) -> EncoderOutput:
+        known = encode(pictures)
+        noise = torch.randn(len(pictures), PATCH_NUMBERS, 12, 12)
+        return EncoderOutput(known.cls, torch.cat([known.patches, noise], dim=1))
+
+    checks = fit_view_checks(chests(40), wide, np.random.default_rng(0))
+    fresh = encode(chests(4, seed=1))
+    padded = torch.zeros(4, PATCH_NUMBERS - 2, 12, 12)
+    short = EncoderOutput(fresh.cls, torch.cat([fresh.patches, padded], dim=1))
+    more = torch.cat([short.patches, torch.randn(4, 3, 12, 12)], dim=1)
+    assert torch.equal(checks.foreign(short), checks.foreign(EncoderOutput(fresh.cls, more)))
+    assert torch.equal(checks.mirrored(short), checks.mirrored(EncoderOutput(fresh.cls, more)))
 
 
 def test_what_is_alike_on_both_sides_says_nothing_about_the_side() -> None:

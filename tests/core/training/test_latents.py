@@ -115,3 +115,16 @@ def test_small_images_give_no_crops_and_do_not_fit_large_sizes(tmp_path, items, 
     assert len(cache) == 5 and cache.fits[64].all() and not cache.fits[256].any()
     with pytest.raises(ConfigurationError, match="no prepared views"):
         load_cache(tmp_path / "nothing", sizes)
+
+
+def test_latents_and_tokens_move_to_a_device_and_what_chooses_them_stays(
+    tmp_path, items, encoder, autoencoder
+) -> None:
+    prepared(tmp_path, items, encoder, autoencoder)
+    cache = load_cache(tmp_path, SIZES)
+    moved = cache.to(torch.device("meta"))
+    assert {moved.cls.device.type, moved.patches.device.type, moved.latents[64].device.type} == {"meta"}
+    assert moved.frames[64].device.type == moved.items.device.type == "cpu"
+    assert cache.bytes == sum(
+        t.nbytes for t in (cache.latents[32], cache.latents[64], cache.cls, cache.patches)
+    )

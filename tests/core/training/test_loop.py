@@ -158,3 +158,14 @@ def test_random_seeds_belong_to_seed_step_and_process() -> None:
 
     assert seed(1, 2, 0) == seed(1, 2, 0)
     assert len({seed(1, 2, 0), seed(2, 2, 0), seed(1, 3, 0), seed(1, 2, 1), seed(1, 2, 0, 1)}) == 5
+
+
+def test_the_network_is_compiled_where_the_recipe_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append(module))
+    run_toy(tmp_path / "plain")
+    assert not compiled
+    part = run_toy(tmp_path / "compiled", compile=True)
+    assert compiled == [part.module]
