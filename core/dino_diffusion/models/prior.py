@@ -1,10 +1,8 @@
 """A Gaussian over condition tokens: where new radiographs come from when no image is named.
 
-Fitted on the training embeddings (CLS and pooled patch tokens together), it holds no single image's
-embedding: the leading principal components, and how much each number varies besides (a factor analyser:
-probabilistic PCA, Tipping & Bishop 1999, with a variance for each number). Sampling it and generating
-from the sample is the simplest of the generators over self-supervised embeddings (RCG, Li et al. 2023, is
-the strong one).
+Fitted on the training embeddings (CLS and pooled patch tokens together, in their principal components),
+it holds no single image's embedding. Sampling it and generating from the sample is the simplest of the
+generators over self-supervised embeddings (RCG, Li et al. 2023, is the strong one).
 """
 
 from __future__ import annotations
@@ -27,7 +25,6 @@ class TokenPrior(ModelMixin, ConfigMixin):
 
     mean: torch.Tensor
     factors: torch.Tensor
-    residual: torch.Tensor
 
     @register_to_config
     def __init__(
@@ -37,7 +34,6 @@ class TokenPrior(ModelMixin, ConfigMixin):
         width = cls_width + patch_width * grid * grid
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("factors", torch.zeros(components, width))
-        self.register_buffer("residual", torch.zeros(width))
         # diffusers asks a model's first parameter for its dtype and device.
         self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
 
@@ -55,8 +51,6 @@ class TokenPrior(ModelMixin, ConfigMixin):
             )
         self.mean.copy_(tokens.mean(0))
         self.factors.copy_(values[:kept, None] * components.T[:kept])
-        explained = self.factors.double().square().sum(0)
-        self.residual.copy_((tokens.var(0) - explained).clamp_min(0).sqrt())
 
     def sample(self, count: int, generator: torch.Generator) -> EncoderOutput:
         """Tokens of `count` new radiographs; the generator lives on the CPU."""
@@ -83,9 +77,8 @@ class TokenPrior(ModelMixin, ConfigMixin):
         return self._tokens(self._flat(encoded))
 
     def _deviation(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        shared = torch.randn(count, len(self.factors), generator=generator).to(self.mean)
-        own = torch.randn(count, len(self.residual), generator=generator).to(self.mean)
-        return self.scale * (shared @ self.factors + own * self.residual)
+        noise = torch.randn(count, len(self.factors), generator=generator).to(self.mean)
+        return self.scale * noise @ self.factors
 
     def _flat(self, encoded: EncoderOutput) -> torch.Tensor:
         """`(B, width)`: CLS, then the patches row by row."""
