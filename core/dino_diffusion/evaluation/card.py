@@ -223,13 +223,13 @@ def _training(provenance: Note) -> str:
         for number, stretch in enumerate(stretches, start=1):
             seconds = stretch.get("seconds")
             hours += (seconds or 0) / 3600
-            cells = (stretch.get("steps"), stretch.get("seed"), stretch.get("git"))
+            cells = tuple(stretch.get(name) for name in ("device", "steps", "seed", "git"))
             spent = "-" if seconds is None else f"{seconds / 3600:.2f}"
             called = name if len(stretches) == 1 else f"{name}, stretch {number}"
             rows.append((called, spent, *("-" if cell is None else str(cell) for cell in cells)))
     if prior := provenance.get("prior"):
-        rows.append((f"prior ({prior['components']} components)", "fitted", "-", "-", "-"))
-    table = _table(("part", "hours", "steps", "seed", "code"), rows)
+        rows.append((f"prior ({prior['components']} components)", "fitted", "-", "-", "-", "-"))
+    table = _table(("part", "hours", "on", "steps", "seed", "code"), rows)
     encoder = provenance.get("parts", {}).get("encoder") or {}
     backbone = BACKBONES.get((encoder.get("settings") or {}).get("backbone", ""), "")
     return f"{table}\n\n{hours:.1f} hours in all. A dash: the run left no note of it. {backbone}"

@@ -110,9 +110,10 @@ def _write(
         draft = Path(temporary) / target.name
         bundle.save_pretrained(draft, eight_bits=EIGHT_BITS)
         forget_folders(draft)
-        (draft / PROVENANCE).write_text(json.dumps(notes | {"bundle": bundle.id}, indent=1) + "\n")
+        identity = {"bundle": ModelBundle.from_pretrained(draft).id}  # as stored: eight bits round
+        (draft / PROVENANCE).write_text(json.dumps(notes | identity, indent=1) + "\n")
         if figures:
-            (draft / FIGURES).write_text(json.dumps(figures | {"bundle": bundle.id}, indent=1) + "\n")
+            (draft / FIGURES).write_text(json.dumps(figures | identity, indent=1) + "\n")
         if target.exists():
             target.rename(Path(temporary) / "before")
         shutil.move(draft, target)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from dino_diffusion.device import device_name
 from dino_diffusion.errors import ConfigurationError
 
 CHECKPOINT = "checkpoint.pt"
@@ -45,8 +46,8 @@ def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None
         ) from error
 
 
-def describe(folder: Path, settings: Any) -> None:
-    """Makes the run folder and notes the settings and the code's git state in `run.json`."""
+def describe(folder: Path, settings: Any, device: torch.device) -> None:
+    """Makes the run folder and notes settings, device and the code's git state in `run.json`."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     command = ["git", "describe", "--always", "--dirty"]
     git = (
@@ -55,7 +56,12 @@ def describe(folder: Path, settings: Any) -> None:
             command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False
         ).stdout.strip()
     )
-    about = {"settings": dataclasses.asdict(settings), "git": git or "unknown", "torch": torch.__version__}
+    about = {
+        "settings": dataclasses.asdict(settings),
+        "git": git or "unknown",
+        "torch": torch.__version__,
+        "device": device_name(device),
+    }
     (folder / "run.json").write_text(json.dumps(about, indent=1) + "\n")
 
 

@@ -23,7 +23,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class CorpusItem:
-    """One image: a file, or `length` bytes at `offset` inside a shard. `patient`: "" where nobody says."""
+    """One image: a file, or `length` bytes at `offset` inside a shard. Texts are "" where nobody says."""
 
     key: str
     source: str
@@ -32,6 +32,7 @@ class CorpusItem:
     length: int | None = None
     split: str = ""
     patient: str = ""
+    licence: str = ""
 
     def data(self) -> bytes:
         """The picture file's bytes."""
@@ -60,9 +61,9 @@ def load_corpus(
 ) -> list[CorpusItem]:
     """Items of `data`: a folder of pictures, a `.csv` list, or a folder or file of `.tar` shards.
 
-    A CSV has a column `image` (path beside the CSV) and, optionally, `id`, `source`, `split`, `patient_id`;
-    a shard has these in a JSON beside each picture; in a folder the first sub-folder is the split, the last
-    the source.
+    A CSV has a column `image` (path beside the CSV) and, optionally, `id`, `source`, `split`, `patient_id`,
+    `licence`; a shard has these in a JSON beside each picture; in a folder the first sub-folder is the split,
+    the last the source.
     `splits` and `sources` keep the items that match. Raises `ConfigurationError` if nothing is found.
     """
     if not str(data):
@@ -131,6 +132,7 @@ def _from_csv(path: Path) -> list[CorpusItem]:
             path.parent / row["image"],
             split=row.get("split") or "",
             patient=row.get("patient_id") or "",
+            licence=row.get("licence") or "",
         )
         for row in rows
     ]
@@ -159,6 +161,7 @@ def _from_shard(path: Path) -> list[CorpusItem]:
             member.size,
             about.get(key, {}).get("split", ""),
             about.get(key, {}).get("patient_id", ""),
+            about.get(key, {}).get("licence", ""),
         )
         for key, member in pictures.items()
     ]

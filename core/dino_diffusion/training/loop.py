@@ -118,7 +118,7 @@ def train(
     """
     training = Training(part, run, accelerator or make_accelerator())
     if training.main:
-        describe(training.folder, settings)
+        describe(training.folder, settings, training.device)
     training.resume()
     with tqdm(
         desc=training.folder.name,

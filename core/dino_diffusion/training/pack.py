@@ -43,6 +43,7 @@ def pack(items: Iterable[CorpusItem], out: Path, size: int, shard_mb: float = 30
         picture, side = _as_webp(item, size)
         about = {"id": item.key, "source": item.source, "split": item.split, "side": side}
         about |= {"patient_id": item.patient} if item.patient else {}
+        about |= {"licence": item.licence} if item.licence else {}
         files = [(f"{number:07d}.webp", picture), (f"{number:07d}.json", json.dumps(about).encode())]
         added = sum(-(-len(data) // 512) * 512 + 512 for _, data in files)
         if shard and weight + added > shard_mb * 1e6:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -27,9 +26,10 @@ def note_start(run: Path, bundle: Path, part: str) -> None:
 def provenance_of(weights: Path) -> dict[str, Any]:
     """What is known of the run that `weights` lies in; every entry is null where the run did not say.
 
-    `settings` (paths cut to their last name), `git`, `torch`, `seed`, `steps`, `seconds`, `data`: the
-    training images by source with their licences, where the list is still to be read here; and `continues`:
-    the same of the run that this one started from. A bundle's part has what the bundle notes of it.
+    `settings` (paths cut to their last name), `git`, `torch`, `device`, `seed`, `steps`, `seconds`, `data`:
+    the training images by source with their licences, where the list is still to be read here; and
+    `continues`: the same of the run that this one started from. A bundle's part has what the bundle notes of
+    it.
     """
     if noted := _json(weights.parent / PROVENANCE).get("parts"):
         return noted.get(weights.name, {})
@@ -38,6 +38,7 @@ def provenance_of(weights: Path) -> dict[str, Any]:
         "settings": without_paths(settings) or None,
         "git": about.get("git"),
         "torch": about.get("torch"),
+        "device": about.get("device"),
         "seed": settings.get("run", {}).get("seed"),
         "steps": last.get("step"),
         "seconds": last.get("seconds"),
@@ -80,24 +81,15 @@ def sources_of(data: dict[str, Any]) -> dict[str, Any] | None:
         items = corpus_of(data)
     except (ConfigurationError, OSError):
         return None
-    licences = _licences(Path(data["path"]))
+    licences: dict[str, set[str]] = {}
+    for item in items:
+        licences.setdefault(item.source, set()).update(filter(None, [item.licence]))
     counts = Counter(item.source for item in items)
     most = data.get("most_prepared") or len(items)
     return {
-        source: {"images": min(count, most), "licences": sorted(licences.get(source, set()))}
+        source: {"images": min(count, most), "licences": sorted(licences[source])}
         for source, count in sorted(counts.items())
     }
-
-
-def _licences(path: Path) -> dict[str, set[str]]:
-    """The column `licence` of a CSV list by source."""
-    found: dict[str, set[str]] = {}
-    if path.suffix == ".csv":
-        with open(path, newline="") as file:
-            for row in csv.DictReader(file):
-                if row.get("licence"):
-                    found.setdefault(row.get("source") or "", set()).add(row["licence"])
-    return found
 
 
 def _json(path: Path) -> dict[str, Any]:

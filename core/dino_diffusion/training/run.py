@@ -93,7 +93,7 @@ def _train_encoder(
         return figures | part.comparison
     folder = Path(settings.run.folder)
     if accelerator.is_main_process:
-        describe(folder, settings)
+        describe(folder, settings, accelerator.device)
         fit_whitening(encoder, whitening_views(settings), accelerator.device)
         save_encoder(encoder, folder / "weights")
     accelerator.wait_for_everyone()
@@ -148,7 +148,7 @@ def _train_readout(
         encoder = load_part(DinoEncoder, _folder(settings.encoder, "encoder", bundle))
         autoencoder = load_part(Autoencoder, _folder(settings.autoencoder, "autoencoder", bundle))
         denoiser = load_part(Denoiser, _folder(settings.denoiser, "denoiser", bundle))
-        describe(folder, settings)
+        describe(folder, settings, accelerator.device)
         readout = fit_readout(settings, encoder, autoencoder, denoiser, accelerator.device, quiet)
         readout.save_pretrained(folder / "weights")
         record(folder, steps, time.monotonic() - began, {})

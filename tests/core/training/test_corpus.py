@@ -14,7 +14,12 @@ from dino_diffusion.training.pack import main as pack_main
 
 from .conftest import draw_picture
 
-ROWS = [("1", "a", "train"), ("2", "a", "holdout"), ("3", "b", "train"), ("4", "b", "holdout")]
+ROWS = [
+    ("1", "a", "train", "p1", "CC0"),
+    ("2", "a", "holdout", "p2", "CC0"),
+    ("3", "b", "train", "", "by request"),
+    ("4", "b", "holdout", "", ""),
+]
 
 
 @pytest.fixture
@@ -22,10 +27,10 @@ def listed(tmp_path: Path) -> Path:
     path = tmp_path / "list.csv"
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "source", "split", "image"])
-        for key, source, split in ROWS:
-            draw_picture(tmp_path / "files" / f"{key}.png", 80, 60, int(key))
-            writer.writerow([key, source, split, f"files/{key}.png"])
+        writer.writerow(["id", "source", "split", "patient_id", "licence", "image"])
+        for row in ROWS:
+            draw_picture(tmp_path / "files" / f"{row[0]}.png", 80, 60, int(row[0]))
+            writer.writerow([*row, f"files/{row[0]}.png"])
     return path
 
 
@@ -35,8 +40,8 @@ def packed(listed: Path, tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
-def described(items: list) -> list[tuple[str, str, str]]:
-    return [(item.key, item.source, item.split) for item in items]
+def described(items: list) -> list[tuple[str, ...]]:
+    return [(item.key, item.source, item.split, item.patient, item.licence) for item in items]
 
 
 def test_list_and_its_shards_say_the_same(listed: Path, packed: Path) -> None:
@@ -80,7 +85,9 @@ def test_packed_webp_is_passed_on_untouched(tmp_path: Path) -> None:
 def test_folder_names_split_and_source(tmp_path: Path) -> None:
     draw_picture(tmp_path / "train" / "clinic" / "x.png")
     draw_picture(tmp_path / "holdout" / "clinic" / "y.png")
-    assert described(load_corpus(tmp_path, splits=["train"])) == [("train/clinic/x.png", "clinic", "train")]
+    assert described(load_corpus(tmp_path, splits=["train"])) == [
+        ("train/clinic/x.png", "clinic", "train", "", "")
+    ]
 
 
 def test_sixteen_bits_are_read_whole(tmp_path: Path) -> None:
@@ -128,4 +135,7 @@ def test_foreign_shards_without_json_are_read(tmp_path: Path) -> None:
             member = tarfile.TarInfo(name)
             member.size = len(data)
             shard.addfile(member, io.BytesIO(data))
-    assert described(load_corpus(tmp_path / "foreign.tar")) == [("k1", "", ""), ("k2", "s", "")]
+    assert described(load_corpus(tmp_path / "foreign.tar")) == [
+        ("k1", "", "", "", ""),
+        ("k2", "s", "", "", ""),
+    ]

@@ -56,7 +56,7 @@ def test_a_finished_run_stays_finished(tmp_path: Path) -> None:
 def test_the_run_folder_tells_what_happened(tmp_path: Path) -> None:
     run_toy(tmp_path)
     about = json.loads((tmp_path / "run.json").read_text())
-    assert about["settings"]["seed"] == 0 and about["git"]
+    assert about["settings"]["seed"] == 0 and about["git"] and "threads" in about["device"]
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "weight" in line] == [5, 10, 12]
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0000006.png", "0000012.png"]
