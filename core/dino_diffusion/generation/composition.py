@@ -15,7 +15,6 @@ from dino_diffusion.generation.conditioning import concept_condition, with_vecto
 from dino_diffusion.generation.library import find_concept
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.sampled import (
-    DEFAULT_GUIDANCE,
     DEFAULT_SAMPLER,
     DEFAULT_STEPS,
     GUIDANCE_INTERVAL,
@@ -31,6 +30,9 @@ from dino_diffusion.models import Condition, EncoderOutput, Frame, ModelBundle
 from dino_diffusion.sampling import VelocityModel, by_frequency, by_level, composed, steered, time_grid
 
 OPERATION = "generate-concept"
+
+WHOLE_GUIDANCE = 2.0
+"""How far to go toward concepts where a whole picture is drawn from nothing else."""
 
 IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE, WITHOUT_OPPOSITE = 20.0, 5.0, 4.0
 """How far to go toward concepts in a radiograph, see `usual_guidance`: what both lungs need makes a small
@@ -125,7 +127,7 @@ def generate_concept(
     count: int = 1,
     seed: int = 0,
     steps: int = DEFAULT_STEPS,
-    guidance: float = DEFAULT_GUIDANCE,
+    guidance: float = WHOLE_GUIDANCE,
     sampler: str = DEFAULT_SAMPLER,
     callback: Callback | None = None,
     first: int = 0,

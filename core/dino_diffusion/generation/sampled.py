@@ -16,8 +16,9 @@ from dino_diffusion.generation.recipe import Recipe, hash_of_pixels, incomplete
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.sampling import SAMPLERS, SamplingStep, VelocityModel, initial_noise, noised
 
-DEFAULT_STEPS, DEFAULT_GUIDANCE, DEFAULT_SAMPLER = 8, 2.0, "dpmpp_2m"
-"""From noise to picture: more steps cost more and come no nearer to real radiographs (docs/training.md)."""
+DEFAULT_STEPS, DEFAULT_GUIDANCE, DEFAULT_SAMPLER = 12, 1.0, "dpmpp_2m"
+"""From noise to picture: more steps and guidance cost more and come no nearer to real radiographs
+(docs/training.md)."""
 
 GUIDANCE_INTERVAL = (0.1, 0.9)
 """Guidance at the ends of the path costs diversity (noise) and detail (clean) and gains nothing."""

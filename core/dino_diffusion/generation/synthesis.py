@@ -20,7 +20,7 @@ from dino_diffusion.files.atomic import atomic_path
 from dino_diffusion.files.labelled_list import LabelledImage, by_label
 from dino_diffusion.generation.embedding import FEWEST
 from dino_diffusion.generation.recipe import ENDING, Recipe, hash_of_set
-from dino_diffusion.generation.sampled import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from dino_diffusion.generation.sampled import DEFAULT_STEPS
 
 CLASS_MEAN, CONCEPT, LIKE = METHODS = ("class-mean", "concept", "like")
 DEFAULT_INVERSION_STEPS = 60
@@ -36,6 +36,7 @@ class SynthesisSettings:
 
     method: class-mean draws embeddings from the mean and the spread (PCA) of each label's images; concept
     learns vectors from them in `inversion_steps`; like makes variants of one image after the other.
+    guidance: None for what each of these usually takes.
     jitter, strength: see `Variation`; strength is for like alone, and concept has neither. Raises
     ConfigurationError for what is unknown or has no effect.
     """
@@ -43,7 +44,7 @@ class SynthesisSettings:
     method: str = CLASS_MEAN
     seed: int = 0
     steps: int = DEFAULT_STEPS
-    guidance: float = DEFAULT_GUIDANCE
+    guidance: float | None = None
     jitter: float = 0.0
     strength: float = 1.0
     inversion_steps: int = DEFAULT_INVERSION_STEPS

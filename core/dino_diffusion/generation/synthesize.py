@@ -120,15 +120,13 @@ class _Maker:
     def pictures(self, batch: list[Planned]) -> list[Synthetic]:
         """Of neighbours of one label."""
         settings, label, first = self.synthesis.settings, batch[0].label, batch[0]
-        numbers = (settings.seed, settings.steps, settings.guidance)
+        given: dict[str, Any] = {"seed": settings.seed, "steps": settings.steps, "first": first.noise}
+        if settings.guidance is not None:
+            given["guidance"] = settings.guidance
         if settings.method == CONCEPT:
             concepts = [(self._concept(label), 1.0)]
-            return generate_concept(
-                self.bundle, concepts, len(batch), *numbers, callback=self._go_on, first=first.noise
-            )
-        return generate(
-            self.bundle, len(batch), self._variation(first), *numbers, callback=self._go_on, first=first.noise
-        )
+            return generate_concept(self.bundle, concepts, len(batch), callback=self._go_on, **given)
+        return generate(self.bundle, len(batch), self._variation(first), callback=self._go_on, **given)
 
     def _variation(self, picture: Planned) -> Variation:
         settings, images = self.synthesis.settings, picture.label.images
