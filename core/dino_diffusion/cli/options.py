@@ -31,7 +31,7 @@ OutputFolder = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(min=1, max=1000, metavar="K", help="Sampling steps.", show_default="8"),
+    typer.Option(min=1, max=1000, metavar="K", help="Sampling steps.", show_default="12"),
 ]
 StepsInPlace = Annotated[
     int | None,
@@ -44,7 +44,7 @@ Guidance = Annotated[
         max=20,
         metavar="G",
         help="How closely to follow the embedding: 0 ignores it, 1 is plain sampling.",
-        show_default="2.0",
+        show_default="1.0",
     ),
 ]
 InPlace = Annotated[

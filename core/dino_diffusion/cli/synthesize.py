@@ -68,7 +68,16 @@ def synthesize(
     ] = 1,
     seed: options.Seed = 0,
     steps: options.Steps = None,
-    guidance: options.Guidance = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=20,
+            metavar="G",
+            help="How closely to follow embedding or concept: 0 ignores it, 1 is plain sampling.",
+            show_default="1.0, with concept 2.0",
+        ),
+    ] = None,
     json: options.Json = False,
     bundle: options.Bundle = None,
     device: options.Device = None,
