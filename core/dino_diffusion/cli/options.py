@@ -54,7 +54,7 @@ InPlace = Annotated[
         max=20,
         metavar="G",
         help="How far to go toward the concepts; without one, toward what the surroundings suggest.",
-        show_default="20.0, small places 5.0, concepts without an opposite 4.0; without a concept 2.0",
+        show_default="20.0, concepts without an opposite 4.0; without a concept 2.0",
     ),
 ]
 Seed = Annotated[

@@ -34,9 +34,8 @@ OPERATION = "generate-concept"
 WHOLE_GUIDANCE = 2.0
 """How far to go toward concepts where a whole picture is drawn from nothing else."""
 
-IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE, WITHOUT_OPPOSITE = 20.0, 5.0, 4.0
-"""How far to go toward concepts in a radiograph, see `usual_guidance`: what both lungs need makes a small
-place patchy."""
+IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE = 20.0, 4.0
+"""How far to go toward concepts in a radiograph, see `usual_guidance`."""
 
 LEVEL = 2.5
 """How many times as far the mean change of a small place is followed as what differs within it."""
@@ -69,13 +68,15 @@ def concept_velocity(
     shown beside it, because patch tokens tell the model nearly everything: beside them a concept moved the
     grey of an edit by a quarter of what it moves it alone. The opposite takes out what a concept shares with
     all films of its source, so that much guidance exaggerates the finding and nothing else; it is nothing at
-    all for a concept without one. Without `encoded` v_0 and every opposite are nothing: a whole picture needs
-    what all films share. With `encoded`: `place` (1, 1, h, w) is a small part that alone is painted, its mean
-    change is followed LEVEL times as far where concepts have opposites; without it `fine` is the guidance of
-    details, None: the same. Weights of 1 in all interpolate. Outside of the closed `interval` of flow times
+    all for a concept without one. Both are asked about a whole film, whatever part `frames` says is painted:
+    a concept is what whole films share, and of a part alone it knows next to nothing. Without `encoded` v_0
+    and every opposite are nothing: a whole picture needs what all films share. With `encoded`: `place`
+    (1, 1, h, w) is a small part that alone is painted, its mean change is followed LEVEL times as far where
+    concepts have opposites; without it `fine` is the guidance of details, None: the same. Weights of 1 in all
+    interpolate. Outside of the closed `interval` of flow times
     v_0 acts alone, without `encoded` guidance is 1.
     """
-    nothing = bundle.denoiser.unconditional(frames)
+    nothing = bundle.denoiser.unconditional(whole_frames(bundle, len(frames)))
     parts = _parts(concepts, opposites=encoded is not None)
     conditions, weights = [with_vectors(nothing, part) for part, _ in parts], [weight for _, weight in parts]
     denoiser, join = bundle.denoiser, Condition.cat
@@ -104,6 +105,11 @@ def concept_velocity(
         return (guided if low <= float(t[0]) <= high else plain)(x, t)
 
     return velocity
+
+
+def whole_frames(bundle: ModelBundle, count: int) -> torch.Tensor:
+    """`(count, 6)`: what the denoiser is told of a whole film."""
+    return torch.tensor([Frame(size=bundle.size).numbers()] * count, device=bundle.device)
 
 
 def _parts(concepts: Sequence[Weighted], opposites: bool) -> list[tuple[torch.Tensor, float]]:
@@ -155,7 +161,7 @@ def generate_concept(
     recipe = Recipe(OPERATION, bundle.id, settings, inputs, device=device_name(bundle.device))
 
     def velocity_of(generators: list[torch.Generator]) -> VelocityModel:
-        frames = torch.tensor([Frame(size=bundle.size).numbers()] * len(generators), device=bundle.device)
+        frames = whole_frames(bundle, len(generators))
         return concept_velocity(bundle, concepts, frames, guidance, interval=guidance_interval)
 
     return sample_pictures(

@@ -22,8 +22,6 @@ from dino_diffusion.device import device_name, in_batches, inference
 from dino_diffusion.errors import ConfigurationError
 from dino_diffusion.generation.blend import TEXTURES, added, check_untouched, grain, replaced
 from dino_diffusion.generation.composition import (
-    IN_PLACE_GUIDANCE,
-    IN_SMALL_GUIDANCE,
     concept_velocity,
     usual_guidance,
 )
@@ -205,8 +203,7 @@ class Inpainting:
             return self.settings.guidance
         if not self.concepts:
             return AROUND
-        usual = IN_SMALL_GUIDANCE if self.small else IN_PLACE_GUIDANCE
-        return usual_guidance((concept for concept, _ in self.concepts), usual)
+        return usual_guidance(concept for concept, _ in self.concepts)
 
     @property
     def small(self) -> bool:

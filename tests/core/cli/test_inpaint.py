@@ -19,7 +19,7 @@ from dino_diffusion.files.read_labels import read_labels
 from dino_diffusion.files.write_image import write_image
 from dino_diffusion.generation import inpaint as library
 from dino_diffusion.generation import save_inpainted as saving
-from dino_diffusion.generation.composition import IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE, WITHOUT_OPPOSITE
+from dino_diffusion.generation.composition import IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE
 from dino_diffusion.generation.concept import Concept, model_id
 from dino_diffusion.generation.painting import AROUND, Inpainting
 from dino_diffusion.generation.recipe import Recipe
@@ -259,5 +259,5 @@ def test_help_tells_the_librarys_own_defaults(command: Command) -> None:
     settings = library.InpaintSettings()
     for value in (settings.strength, f"{settings.feather_mm:g}", settings.steps):
         assert f"({value})" in said
-    for value in (IN_PLACE_GUIDANCE, IN_SMALL_GUIDANCE, WITHOUT_OPPOSITE, AROUND):
+    for value in (IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE, AROUND):
         assert f"{value}" in said

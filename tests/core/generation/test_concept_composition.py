@@ -56,9 +56,13 @@ def noisy(bundle: ModelBundle, count: int = 2) -> torch.Tensor:
 def test_the_velocity_is_the_composition(
     bundle: ModelBundle, concepts: tuple[Concept, Concept], with_image: bool
 ) -> None:
-    """Liu et al. 2022, eq. 11, each velocity computed alone; what is around has patches but no CLS."""
-    encoded, present = None, None
+    """Liu et al. 2022, eq. 11, each velocity computed alone; what is around has patches but no CLS.
+
+    Concepts speak of whole films, also where a part of one is painted.
+    """
+    encoded, present, around = None, None, frames()
     if with_image:
+        around = torch.tensor([Frame(0.2, 0.3, 0.6, 0.7, size=SIZE).numbers()] * 2)
         with torch.no_grad():
             encoded = bundle.encoder(torch.from_numpy(smooth_picture(1))[None, None])
         encoded = EncoderOutput(encoded.cls, encoded.patches)
@@ -68,12 +72,12 @@ def test_the_velocity_is_the_composition(
     without_cls = torch.zeros(1, 17, dtype=torch.bool) if present is None else present.clone()
     without_cls[:, 0] = False
     with torch.no_grad():
-        base = bundle.denoiser(x, t, concept_condition(bundle, None, frames(), encoded, without_cls))
+        base = bundle.denoiser(x, t, concept_condition(bundle, None, around, encoded, without_cls))
         nothing = bundle.denoiser(x, t, bundle.denoiser.unconditional(frames()))
         single = [bundle.denoiser(x, t, concept_condition(bundle, concept, frames())) for concept in concepts]
         expected = base + 3.0 * (0.3 * (single[0] - nothing) - 0.6 * (single[1] - nothing))
         weighted = [(concepts[0], 0.3), (concepts[1], -0.6)]
-        found = concept_velocity(bundle, weighted, frames(), 3.0, encoded, present)(x, t)
+        found = concept_velocity(bundle, weighted, around, 3.0, encoded, present)(x, t)
     assert torch.allclose(found, expected, atol=1e-3)
 
 
