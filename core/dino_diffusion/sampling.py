@@ -35,7 +35,7 @@ Concatenate = Callable[[list[Condition]], Condition]
 """Joins conditions along the batch; `torch.cat` where a condition is one tensor."""
 
 Emphasis = Callable[[Tensor], Tensor]
-"""`change (B, C, h, w) -> change`: how far each part of a change is followed; `by_frequency`, `by_level`."""
+"""`change (B, C, h, w) -> change`: how far each part of a change is followed; `by_frequency`."""
 
 Project = Callable[[Tensor, float], Tensor]
 """`(x (B, C, h, w) at noise level t, t) -> x`: called after every step, the last (t = 0) included.
@@ -236,22 +236,6 @@ def by_frequency(coarse: float, fine: float) -> Emphasis:
     def emphasis(change: Tensor) -> Tensor:
         low = low_frequencies(change)
         return coarse * low + fine * (change - low)
-
-    return emphasis
-
-
-def by_level(place: Tensor, level: float, rest: float) -> Emphasis:
-    """`level` times the mean of the change over `place`, `rest` times what differs from that mean.
-
-    `place` (1, 1, h, w) in [0, 1]: the weight of each cell in the mean. Where a small place is
-    painted alone, its surroundings pull its mean back step by step, and more of the whole change to hold
-    against them turns what differs into bright and dark patches.
-    """
-    share = place / place.sum().clamp_min(1e-6)
-
-    def emphasis(change: Tensor) -> Tensor:
-        mean = (change * share.to(change)).sum((2, 3), keepdim=True)
-        return level * mean + rest * (change - mean)
 
     return emphasis
 

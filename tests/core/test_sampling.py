@@ -19,7 +19,6 @@ from dino_diffusion.sampling import (
     SamplingStep,
     VelocityModel,
     by_frequency,
-    by_level,
     composed,
     dpmpp_2m,
     euler,
@@ -373,21 +372,6 @@ def test_coarse_and_fine_changes_are_followed_apart() -> None:
     found = by_frequency(8.0, 2.0)(change)
     torch.testing.assert_close(found, 8 * coarse + 2 * (change - coarse))
     torch.testing.assert_close(by_frequency(3.0, 3.0)(change), 3 * change)
-
-
-def test_the_mean_change_of_a_place_is_followed_apart_from_what_differs_within_it() -> None:
-    """Channel by channel and picture by picture; what happens elsewhere does not count."""
-    change = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    place = torch.zeros(1, 1, 16, 16)
-    place[..., 4:9, 2:6] = 1
-    found, inside = by_level(place, 5.0, 2.0)(change), (..., slice(4, 9), slice(2, 6))
-    mean, found_mean = change[inside].mean((2, 3)), found[inside].mean((2, 3))
-    torch.testing.assert_close(found_mean, 5 * mean)
-    torch.testing.assert_close(
-        found[inside] - found_mean[..., None, None], 2 * (change[inside] - mean[..., None, None])
-    )
-    torch.testing.assert_close(by_level(place, 2.0, 2.0)(change), 2 * change)
-    torch.testing.assert_close(by_level(0 * place, 5.0, 2.0)(change), 2 * change)
 
 
 def test_low_frequencies_keep_the_level_and_drop_the_grain() -> None:

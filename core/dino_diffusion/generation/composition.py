@@ -27,7 +27,7 @@ from dino_diffusion.generation.sampled import (
 )
 from dino_diffusion.generation.weighted import Weighted, hash_of_concept, name_of_concept
 from dino_diffusion.models import Condition, EncoderOutput, Frame, ModelBundle
-from dino_diffusion.sampling import VelocityModel, by_frequency, by_level, composed, steered, time_grid
+from dino_diffusion.sampling import VelocityModel, by_frequency, composed, steered, time_grid
 
 OPERATION = "generate-concept"
 
@@ -37,8 +37,8 @@ WHOLE_GUIDANCE = 2.0
 IN_PLACE_GUIDANCE, WITHOUT_OPPOSITE = 20.0, 4.0
 """How far to go toward concepts in a radiograph, see `usual_guidance`."""
 
-LEVEL = 2.5
-"""How many times as far the mean change of a small place is followed as what differs within it."""
+REACH = 0.2
+"""How many differences of mean tokens the picture's own are moved by, for each unit of guidance."""
 
 
 def usual_guidance(concepts: Iterable[Concept], told_apart: float = IN_PLACE_GUIDANCE) -> float:
@@ -60,21 +60,23 @@ def concept_velocity(
     present: torch.Tensor | None = None,
     interval: tuple[float, float] = (0.0, 1.0),
     fine: float | None = None,
-    place: torch.Tensor | None = None,
+    vectors: bool = True,
 ) -> VelocityModel:
     """v = v_0 + guidance * sum_i w_i (v_i - v_i'), where v_i sees concept i alone, v_i' its opposite alone.
+
     v_0 sees the patch tokens of `encoded` where `present` (see `concept_condition`) and no concept: what the
-    model would paint there anyway. Concepts are composed with it (Liu et al. 2022, arXiv 2206.01714) and not
-    shown beside it, because patch tokens tell the model nearly everything: beside them a concept moved the
-    grey of an edit by a quarter of what it moves it alone. The opposite takes out what a concept shares with
-    all films of its source, so that much guidance exaggerates the finding and nothing else; it is nothing at
-    all for a concept without one. Both are asked about a whole film, whatever part `frames` says is painted:
-    a concept is what whole films share, and of a part alone it knows next to nothing. Without `encoded` v_0
-    and every opposite are nothing: a whole picture needs what all films share. With `encoded`: `place`
-    (1, 1, h, w) is a small part that alone is painted, its mean change is followed LEVEL times as far where
-    concepts have opposites; without it `fine` is the guidance of details, None: the same. Weights of 1 in all
-    interpolate. Outside of the closed `interval` of flow times
-    v_0 acts alone, without `encoded` guidance is 1.
+    model would paint there anyway. Where all concepts know it, these tokens are first moved by guidance *
+    REACH * sum_i w_i times how tokens of concept i's films differ from those of its opposite, and all of them
+    are shown: patch tokens tell the model nearly everything, so a film's own, moved, are that film with the
+    finding. The sum beside it exaggerates that; `vectors` False does without where tokens were moved.
+    Concepts are composed (Liu et al. 2022, arXiv 2206.01714) and not shown beside the tokens: beside them a
+    concept moved the grey of an edit by a quarter of what it moves it alone. The opposite takes out what a
+    concept shares with all films of its source; it is nothing at all for a concept without one. Both are
+    asked about a whole film, whatever part `frames` says is painted: a concept is what whole films share, and
+    of a part alone it knows next to nothing. Without `encoded` v_0 and every opposite are nothing: a whole
+    picture needs what all films share. `fine`: the guidance of details in the sum, None: the same. Weights of
+    1 in all interpolate. Outside of the closed `interval` of flow times v_0 acts alone, without `encoded`
+    guidance is 1.
     """
     nothing = bundle.denoiser.unconditional(whole_frames(bundle, len(frames)))
     parts = _parts(concepts, opposites=encoded is not None)
@@ -86,17 +88,16 @@ def concept_velocity(
             for scale in (guidance, 1.0)
         )
     else:
-        if present is None:
+        moved = toward(bundle, encoded, concepts, REACH * guidance)
+        if present is None or moved is not None:
             present = torch.ones(1, denoiser.tokens, dtype=torch.bool, device=frames.device)
         without_cls = present.clone()
         without_cls[:, 0] = False
-        around = concept_condition(bundle, None, frames, encoded, without_cls)
+        around = concept_condition(bundle, None, frames, moved or encoded, without_cls)
         plain = composed(denoiser, [around], [1.0], nothing, concatenate=join)
-        if place is None:
-            emphasis = by_frequency(guidance, guidance if fine is None else min(guidance, fine))
-        else:
-            told_apart = all(concept.opposite is not None for concept, _ in concepts)
-            emphasis = by_level(place, (LEVEL if told_apart else 1) * guidance, guidance)
+        if moved is not None and not vectors:
+            return plain
+        emphasis = by_frequency(guidance, guidance if fine is None else min(guidance, fine))
         guided = steered(denoiser, around, conditions, weights, nothing, emphasis, concatenate=join)
     low, high = interval
 
@@ -105,6 +106,18 @@ def concept_velocity(
         return (guided if low <= float(t[0]) <= high else plain)(x, t)
 
     return velocity
+
+
+def toward(
+    bundle: ModelBundle, encoded: EncoderOutput, concepts: Sequence[Weighted], reach: float
+) -> EncoderOutput | None:
+    """A picture's tokens, moved by `reach` toward the concepts; None where one of these has no direction."""
+    flat = bundle.prior.flat(encoded)
+    for concept, weight in concepts:
+        if concept.direction is None:
+            return None
+        flat = flat + reach * weight * concept.direction.to(flat)
+    return bundle.prior.tokens(flat)
 
 
 def whole_frames(bundle: ModelBundle, count: int) -> torch.Tensor:

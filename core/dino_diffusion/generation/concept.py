@@ -27,9 +27,9 @@ from dino_diffusion.models.bundle import ModelBundle
 MOST_VECTORS = 64
 MAX_BYTES = 1_000_000
 ENDING = ".safetensors"
-KIND, FORMAT = "dino-diffusion concept", 1
-TENSORS = ("vectors", "opposite")
-"""Of these the file holds the second only where there is one."""
+KIND, FORMAT = "dino-diffusion concept", 2
+TENSORS = ("vectors", "opposite", "typical", "opposite_typical")
+"""Of these the file holds the first, and the others where they are there."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
@@ -39,7 +39,9 @@ class Concept:
     """`vectors` (K, token width) float32, K from 1 to 64, in the space of `Condition.tokens`.
 
     `opposite` (M, token width) float32: what the concept is told from, such as healthy films for a disease,
-    and `against` its name; None: nothing. See `composition.concept_velocity` for what it does.
+    and `against` its name; None: nothing. `typical` (W,) float32: the mean of the images' own tokens
+    (`TokenPrior.flat`), and `opposite_typical` that of what the concept is told from. See
+    `composition.concept_velocity` for what they do.
     `model`: `model_id` of the bundle they were learnt for. `data_sha256`: over the images they were learnt
     from, `images` how many; `steps` 0 is the class mean, without training. `source`: where the images come
     from; `code`: the finding in a standard vocabulary. Raises ConceptError for what is none.
@@ -58,6 +60,8 @@ class Concept:
     settings: dict[str, Any] = field(default_factory=dict)
     opposite: torch.Tensor | None = None
     against: str = ""
+    typical: torch.Tensor | None = None
+    opposite_typical: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -82,6 +86,19 @@ class Concept:
                     f"vectors as (M, {vectors.shape[1]})."
                 )
 
+        means = [mean for mean in (self.typical, self.opposite_typical) if mean is not None]
+        if any(m.dtype != torch.float32 or m.ndim != 1 or not bool(m.isfinite().all()) for m in means) or (
+            len({len(mean) for mean in means}) > 1
+        ):
+            raise ConceptError(f"Concept '{self.name}' holds mean tokens that are none; learn it again.")
+
+    @property
+    def direction(self) -> torch.Tensor | None:
+        """`(W,)`: how tokens of its films differ from those of its opposite, None where that is unknown."""
+        if self.typical is None or self.opposite_typical is None:
+            return None
+        return self.typical - self.opposite_typical
+
     def check(self, bundle: ModelBundle) -> None:
         """Raises ConceptError unless the concept was learnt for this very bundle's models."""
         if self.model != (model := model_id(bundle)):
@@ -93,6 +110,11 @@ class Concept:
             raise ConceptError(
                 f"Concept '{self.name}' has vectors of width {self.vectors.shape[1]}, this bundle takes "
                 f"{bundle.denoiser.config.token_width}; learn it again with `dino-diffusion invert`."
+            )
+        if self.direction is not None and self.direction.shape != bundle.prior.mean.shape:
+            raise ConceptError(
+                f"Concept '{self.name}' has mean tokens of another shape than this bundle's; learn it again "
+                "with `dino-diffusion invert`."
             )
 
     def opposed_to(self, others: Sequence[Concept]) -> Concept:
@@ -106,7 +128,13 @@ class Concept:
                 "name one, or learn it first."
             )
         names = ", ".join(other.name for other in others)
-        return replace(self, opposite=torch.cat([other.vectors for other in others]), against=names)
+        typical = [other.typical for other in others if other.typical is not None]
+        return replace(
+            self,
+            opposite=torch.cat([other.vectors for other in others]),
+            opposite_typical=torch.stack(typical).mean(0) if len(typical) == len(others) else None,
+            against=names,
+        )
 
     def about(self) -> dict[str, Any]:
         """Everything but the vectors, ready for JSON."""
@@ -156,7 +184,7 @@ class Concept:
         return _from_metadata(path, metadata, tensors)
 
 
-def _from_metadata(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> Concept:
+def _from_metadata(path: Path, metadata: dict[str, str], tensors: dict[str, Any]) -> Concept:
     if metadata.get("format") != str(FORMAT):
         raise ConceptError(
             f"{path}: a concept of format {metadata.get('format')}, this program reads {FORMAT}; update the "
@@ -168,7 +196,7 @@ def _from_metadata(path: Path, metadata: dict[str, str], tensors: dict[str, torc
         for name, kind in (("model", str), ("images", int), ("steps", int), ("settings", dict)):
             if not isinstance(about.get(name), kind):
                 raise TypeError(f"no {name}")
-        return Concept(vectors=tensors["vectors"], opposite=tensors.get("opposite"), code=code, **about)
+        return Concept(code=code, **tensors, **about)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConceptError(
             f"{path}: the concept's description is damaged ({_reason(error)}); copy the file again."

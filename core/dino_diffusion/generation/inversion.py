@@ -76,7 +76,9 @@ class ConceptPart:
         self.places = fitting if len(fitting) else torch.arange(len(cache))
         self.stream = EpochStream([""] * len(self.places), settings.run.seed)
         self.whole = torch.from_numpy(np.unique(cache.items.numpy(), return_index=True)[1])
-        self.mean = mean_of(bundle, cache.cls[self.whole], name, **about)
+        films = EncoderOutput(cache.cls[self.whole].float(), cache.patches[self.whole].float())
+        typical = bundle.prior.flat(films).mean(0)
+        self.mean = mean_of(bundle, films.cls, name, typical=typical, **about)
         generator = torch.Generator().manual_seed(settings.run.seed)
         start = self.mean.vectors.repeat(settings.vectors, 1)
         if settings.vectors > 1:

@@ -283,7 +283,7 @@ class Inpainting:
                 self.encoded,
                 self.present,
                 interval,
-                place=self.levels if self.small else None,
+                vectors=not self.small,
             )
         return guided(
             bundle.denoiser,

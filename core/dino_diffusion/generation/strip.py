@@ -179,6 +179,7 @@ class StripPath:
                 self.encoded,
                 interval=settings.guidance_interval,
                 fine=settings.fine_guidance,
+                vectors=False,
             )
             start = noised(self.latents, noise, float(times[0]))
             latents = SAMPLERS[settings.sampler](velocity, start, times, callback)

@@ -21,4 +21,7 @@ def hash_of_concept(concept: Concept) -> str:
     own = hash_of_pixels(concept.vectors.numpy())
     if concept.opposite is None:
         return own
-    return hashlib.sha256(f"{own} against {hash_of_pixels(concept.opposite.numpy())}".encode()).hexdigest()
+    told_from = f"{own} against {hash_of_pixels(concept.opposite.numpy())}"
+    if concept.direction is not None:
+        told_from += f" toward {hash_of_pixels(concept.direction.numpy())}"
+    return hashlib.sha256(told_from.encode()).hexdigest()

@@ -40,7 +40,7 @@ class TokenPrior(ModelMixin, ConfigMixin):
     @torch.no_grad()
     def fit(self, encoded: EncoderOutput) -> None:
         """From the tokens of n radiographs, n above `components`."""
-        tokens = self._flat(encoded).double()
+        tokens = self.flat(encoded).double()
         centred = tokens - tokens.mean(0)
         kept = self.config.components
         with torch.random.fork_rng(devices=[]):
@@ -54,7 +54,7 @@ class TokenPrior(ModelMixin, ConfigMixin):
 
     def sample(self, count: int, generator: torch.Generator) -> EncoderOutput:
         """Tokens of `count` new radiographs; the generator lives on the CPU."""
-        return self._tokens(self.mean + self._deviation(count, generator))
+        return self.tokens(self.mean + self._deviation(count, generator))
 
     def vary(self, encoded: EncoderOutput, amount: float, generator: torch.Generator) -> EncoderOutput:
         """A neighbour of each of `encoded`, pooled: 0 the same tokens, 1 an independent draw of the prior.
@@ -63,28 +63,29 @@ class TokenPrior(ModelMixin, ConfigMixin):
         Crank-Nicolson, Cotter et al. 2013) that keeps the prior's spread; adding noise alone would widen it.
         """
         noise = self._deviation(len(encoded.cls), generator)
-        centred = self._flat(encoded) - self.mean
-        return self._tokens(self.mean + math.sqrt(1 - amount**2) * centred + amount * noise)
+        centred = self.flat(encoded) - self.mean
+        return self.tokens(self.mean + math.sqrt(1 - amount**2) * centred + amount * noise)
 
     def coordinates(self, encoded: EncoderOutput) -> torch.Tensor:
         """Principal coordinates `(B, components)` at unit variance, leading ones first."""
         return (
-            (self._flat(encoded) - self.mean) @ self.factors.T / self.factors.square().sum(1).clamp_min(1e-12)
+            (self.flat(encoded) - self.mean) @ self.factors.T / self.factors.square().sum(1).clamp_min(1e-12)
         )
 
     def pooled(self, encoded: EncoderOutput) -> EncoderOutput:
         """The same tokens on this prior's grid of patches."""
-        return self._tokens(self._flat(encoded))
+        return self.tokens(self.flat(encoded))
 
     def _deviation(self, count: int, generator: torch.Generator) -> torch.Tensor:
         noise = torch.randn(count, len(self.factors), generator=generator).to(self.mean)
         return self.scale * noise @ self.factors
 
-    def _flat(self, encoded: EncoderOutput) -> torch.Tensor:
-        """`(B, width)`: CLS, then the patches row by row."""
+    def flat(self, encoded: EncoderOutput) -> torch.Tensor:
+        """`(B, width)`: CLS, then the pooled patches row by row."""
         return torch.cat([encoded.cls, encoded.pooled(self.config.grid).flatten(1)], dim=1)
 
-    def _tokens(self, flat: torch.Tensor) -> EncoderOutput:
+    def tokens(self, flat: torch.Tensor) -> EncoderOutput:
+        """What `flat` flattened, its patches on this prior's grid."""
         cls, patches = flat.split([self.config.cls_width, flat.shape[1] - self.config.cls_width], dim=1)
         grid = self.config.grid
         return EncoderOutput(cls, patches.unflatten(1, (grid, grid, -1)).permute(0, 3, 1, 2).contiguous())

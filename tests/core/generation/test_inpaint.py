@@ -179,20 +179,22 @@ def test_concepts_their_weights_and_their_number_decide(bundle: ModelBundle, rad
     assert set(made[3].recipe.inputs) == {"image", "mask", "concept-opacity", "concept-many"}
 
 
-def test_the_mean_change_of_a_small_place_is_followed_further(
+def test_in_a_small_place_moved_tokens_decide_and_over_large_ones_vectors_too(
     bundle: ModelBundle, radiograph: Radiograph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told_apart = concept(bundle, 3, 2).opposed_to([concept(bundle, 2, 3, "normal")])
-    changes = []
-    for small_share in (0.0, 1.0):
-        monkeypatch.setattr(painting, "SMALL_SHARE", small_share)
-        shared = Inpainting.of(
-            bundle, radiograph, EditMask.of(radiograph, ellipse()), [(told_apart, 1.0)], FAST
-        )
-        assert shared.guidance == IN_PLACE_GUIDANCE
-        shared = replace(shared, settings=replace(FAST, guidance=10.0))
-        changes.append((shared.candidates(1)[0].pixels - radiograph.pixels)[ellipse()])
-    assert abs(changes[1].mean() - changes[0].mean()) > 1e-3
+    width = len(bundle.prior.mean)
+    normal = replace(concept(bundle, 2, 3, "normal"), typical=torch.zeros(width))
+    known = replace(concept(bundle, 3, 2), typical=torch.ones(width)).opposed_to([normal])
+    other = replace(known, vectors=known.vectors + 1)
+
+    def painted(shown: Concept) -> np.ndarray:
+        return inpaint(bundle, radiograph, ellipse(), concepts=[(shown, 1.0)], settings=FAST)[0].pixels
+
+    monkeypatch.setattr(painting, "SMALL_SHARE", 1.0)
+    assert np.array_equal(painted(known), painted(other))
+    assert not np.array_equal(painted(known), painted(replace(known, typical=2 * known.typical)))
+    monkeypatch.setattr(painting, "SMALL_SHARE", 0.0)
+    assert not np.array_equal(painted(known), painted(other))
 
 
 def test_a_lesion_fills_much_of_its_window(bundle: ModelBundle) -> None:
