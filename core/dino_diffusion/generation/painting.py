@@ -54,7 +54,7 @@ AROUND = 2.0
 """Guidance toward the surroundings where no concept is painted."""
 
 SMALL_SHARE = 1 / 8
-"""A place that covers less of the picture is a small one: its surroundings pull concepts back."""
+"""A place that covers less of the picture is a small one: vectors say next to nothing about it."""
 
 MOST_ENLARGED = 2
 """So many times a window's own pixels at most, in training hardly at all (`training.views.MAX_ENLARGEMENT`).
