@@ -20,7 +20,8 @@ from dino_diffusion.segmentation import local_shape
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.segmentation.naming import LEFT_LUNG_PRIOR, RIGHT_LUNG_PRIOR
 from dino_diffusion.segmentation.observation import Observation
-from dino_diffusion.segmentation.refine import RADIUS, box, guided_upsample
+from dino_diffusion.segmentation.outline import outlined
+from dino_diffusion.segmentation.refine import box
 
 FINE = 4
 """Model pixels along the side of a cell of the finer grid."""
@@ -104,9 +105,9 @@ def _of(bundle: ModelBundle, features: torch.Tensor, encoded: Encoded, pixels: t
             align_corners=False,
         )
         coarse = torch.cat([read, patches, told_places(chest_coordinates(found[:, 1:]))], dim=1)
-        pixels = pixels.to(bundle.device)
-        sharp = guided_upsample(found, functional.avg_pool2d(pixels, FINE), RADIUS // FINE)
-        return Descriptors(coarse, grey_values(pixels), sharp)
+        fine = grey_values(pixels.to(bundle.device))
+        known = functional.adaptive_avg_pool2d(outlined(found, pixels), fine.shape[-1])
+        return Descriptors(coarse, fine, known.to(bundle.device))
 
 
 def chest_coordinates(lungs: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from dino_diffusion.attention import capture_features
-from dino_diffusion.models.autoencoder import FACTOR, Autoencoder
+from dino_diffusion.models.autoencoder import Autoencoder
 from dino_diffusion.models.denoiser import Denoiser, Frame
 from dino_diffusion.models.encoder import DinoEncoder, EncoderOutput
 from dino_diffusion.sampling import noised
@@ -20,16 +20,28 @@ from dino_diffusion.sampling import noised
 
 @dataclass(frozen=True)
 class Encoded:
-    """Whole pictures on their way into the denoiser: `latents` (B, C, h, w) and the encoder's tokens."""
+    """Pictures on their way into the denoiser: `latents` (B, C, h, w), the encoder's tokens and the frames
+    (B, 6) that say which part of a radiograph each shows."""
 
     latents: torch.Tensor
     tokens: EncoderOutput
+    frames: torch.Tensor
 
     @classmethod
     @torch.no_grad()
-    def of(cls, pixels: torch.Tensor, encoder: DinoEncoder, autoencoder: Autoencoder) -> Encoded:
-        """From model views `(B, 1, S, S)` in [0, 1]."""
-        return cls(autoencoder.encode(pixels), encoder(pixels))
+    def of(
+        cls,
+        pixels: torch.Tensor,
+        encoder: DinoEncoder,
+        autoencoder: Autoencoder,
+        frames: torch.Tensor | None = None,
+    ) -> Encoded:
+        """From model views `(B, 1, S, S)` in [0, 1]; of whole radiographs, if no `frames` are given."""
+        latents = autoencoder.encode(pixels)
+        if frames is None:
+            whole = Frame(size=pixels.shape[-1]).numbers()
+            frames = latents.new_tensor([whole]).expand(len(latents), -1)
+        return cls(latents, encoder(pixels), frames.to(latents))
 
     def pass_through(self, denoiser: Denoiser, time: float, generator: torch.Generator) -> None:
         """One denoiser pass at flow time `time`, for what can be captured on the way.
@@ -37,11 +49,9 @@ class Encoded:
         The noise comes from the CPU `generator` and is the same for every picture of the batch, so what is
         captured of a picture does not depend on its neighbours.
         """
-        size = self.latents.shape[-1] * FACTOR
-        frames = self.latents.new_tensor([Frame(size=size).numbers()]).expand(len(self.latents), -1)
         eps = torch.randn(self.latents.shape[1:], generator=generator).to(self.latents)
         t = self.latents.new_full((len(self.latents),), time)
-        denoiser(noised(self.latents, eps, time), t, denoiser.condition(self.tokens, frames))
+        denoiser(noised(self.latents, eps, time), t, denoiser.condition(self.tokens, self.frames))
 
 
 @torch.no_grad()

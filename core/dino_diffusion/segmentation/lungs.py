@@ -13,7 +13,7 @@ from dino_diffusion.device import inference
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap, Radiograph
 from dino_diffusion.segmentation.observation import Observation, observe
-from dino_diffusion.segmentation.refine import guided_upsample
+from dino_diffusion.segmentation.outline import outlined
 from dino_diffusion.segmentation.shape import largest_region
 from dino_diffusion.view import ModelView
 from dino_diffusion.view_report import PROPER, ViewReport
@@ -50,14 +50,14 @@ def segment_lungs(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) ->
 def lungs_of(bundle: ModelBundle, observation: Observation) -> LungSegmentation:
     """`segment_lungs` of what has been observed.
 
-    The head's probabilities are averaged over the noise levels it was trained on and carried to pixels
-    along the picture's own edges; of each lung the largest region stays.
+    The head's probabilities are averaged over the noise levels it was trained on and outlined along the
+    picture's own edges; of each lung the largest region stays.
     """
     radiograph, view = observation.radiograph, observation.view
     with inference(bundle.device):
         votes = torch.stack([bundle.readout(features).softmax(1) for features in observation.features])
-        refined = guided_upsample(votes.mean(0), view.pixels.to(bundle.device))[0].cpu()
-    labels = labels_of(view, keep_largest(refined[1:].numpy()))
+    sharp = outlined(votes.mean(0), view.pixels)[0]
+    labels = labels_of(view, keep_largest(sharp[1:].numpy()))
     on_grid = view.to_source(doubt_of(votes).cpu())[0, 0].numpy()
     uncertainty = image_uncertainty(votes)
     warnings = _warnings(labels, uncertainty, observation.report)

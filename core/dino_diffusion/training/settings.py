@@ -154,10 +154,9 @@ class DenoiserSettings:
 @dataclass(frozen=True)
 class ReadoutSettings:
     """`encoder`, `autoencoder`, `denoiser`: part folders. `images` training radiographs, `copies` altered
-    copies of each; `clusters` are the k of the clusterings, on `components` principal components and on the
-    encoder's patches of the picture at `patch_image_size` pixels (0: no patches). `run.steps` are steps of
-    each of the `rounds`. `lung_area` is the share of a frontal picture that lungs take on average,
-    `undecided` the share of cells around that border which get no label."""
+    copies of each; `clusters` are the k of the clusterings, on `components` principal components of the
+    features at flow time `close_time`. `times` are those that the head reads. `run.steps` are steps of each
+    of the `rounds`. `lung_area` is the share of a frontal picture that lungs take on average."""
 
     encoder: str = ""
     autoencoder: str = ""
@@ -169,10 +168,9 @@ class ReadoutSettings:
     times: tuple[float, ...] = (0.05, 0.15)
     hidden: int = 48
     clusters: tuple[int, ...] = (24, 32, 48, 64, 96)
-    patch_image_size: int = 448
+    close_time: float = 0.1
     components: int = 64
     lung_area: float = 0.26
-    undecided: float = 0.1
     rounds: int = 3
     run: RunSettings = field(default_factory=RunSettings)
     data: DataSettings = field(default_factory=DataSettings)
