@@ -52,16 +52,6 @@ def random_denoiser(bench: Bench) -> Segment:
     return lambda path: label_file(bundle, path)
 
 
-def denoiser_alone(bench: Bench) -> Segment:
-    bundle = bench.fitted(bench.bundle, patch_image_size=0)
-    return lambda path: label_file(bundle, path)
-
-
-def random_alone(bench: Bench) -> Segment:
-    bundle = bench.fitted(ablations.random_denoiser(bench.bundle), patch_image_size=0)
-    return lambda path: label_file(bundle, path)
-
-
 def patches(bench: Bench) -> Segment:
     return _patches(bench, None)
 
@@ -196,8 +186,6 @@ ROWS = {
     "random": Row("the same with a random-weight denoiser", "none", random_denoiser),
     "patches": Row("the same with DINO patches alone, as the denoiser gets them", "none", patches),
     "fine-patches": Row(f"the same with {FINE_PATCHES} x {FINE_PATCHES} DINO patches", "none", fine_patches),
-    "denoiser-alone": Row("ours, no patches among what is clustered", "none", denoiser_alone),
-    "random-alone": Row("that with a random-weight denoiser", "none", random_alone),
     "clusters": Row("clusters of denoiser features, prior naming", "none", clusters_by_prior),
     "random-clusters": Row(
         "clusters of a random-weight denoiser's features, prior naming", "none", random_clusters

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 PULL = 24.0
 """What a step of outline costs where there is no edge, in units of a pixel's log-odds."""
 
-CERTAIN = 4.0
+CERTAIN = 8.0
 """Log-odds beyond which a probability says no more."""
 
 CONTRAST = 2.5
