@@ -1,13 +1,11 @@
 """From probabilities to an outline that runs along the picture's own edges: a minimum cut.
 
 Boykov and Jolly (ICCV 2001): of all outlines the one that disagrees least with the probabilities and crosses
-the fewest places without an edge. Edges are directed (Boykov and Funka-Lea, IJCV 2006): stepping out of an
-aerated lung the picture turns brighter, so the darker side of a rib or of the heart's far rim is no outline.
+the fewest places without an edge. Edges can be directed (Boykov and Funka-Lea, IJCV 2006): stepping out of
+an aerated lung the picture turns brighter, so what turns darker is no outline of one.
 """
 
 from __future__ import annotations
-
-from enum import StrEnum
 
 import numpy as np
 from scipy import ndimage
@@ -30,21 +28,15 @@ STEPS = (((0, 1), 1.0), ((1, 0), 1.0), ((1, 1), 0.5**0.5), ((1, -1), 0.5**0.5))
 """Half of the eight neighbours (row, column) and the weight of a step to them (Boykov, Kolmogorov 2003)."""
 
 
-class Rim(StrEnum):
-    """How grey values change on the way out of a structure."""
-
-    BRIGHTER = "brighter"
-    DARKER = "darker"
-    EITHER = "either"
-
-
 def edge_cut(
-    probability: np.ndarray, picture: np.ndarray, rim: Rim = Rim.BRIGHTER, pull: float = PULL
+    probability: np.ndarray, picture: np.ndarray, pull: float = PULL, brighter_outside: bool = False
 ) -> np.ndarray:
     """Where the structure is, `(H, W)` bool, from its `probability` (H, W) and the `picture` (H, W) itself.
 
-    The contrast that counts as an edge is measured in the picture, so its scale and offset do not matter.
-    The result is the global minimum, the same on every machine. With `pull` 0 it is `probability > 0.5`.
+    `brighter_outside`: only where the picture turns brighter on the way out is there an edge; else wherever
+    it changes. The contrast that counts as an edge is measured in the picture, so its scale and offset do not
+    matter. The result is the global minimum, the same on every machine; with `pull` 0 it is
+    `probability > 0.5`.
     """
     places = np.arange(picture.size).reshape(picture.shape)
     inside, outside = picture.size, picture.size + 1
@@ -54,10 +46,11 @@ def edge_cut(
     for (down, right), weight in STEPS:
         here, there = _neighbours(picture.shape, down, right)
         change = (picture[there] - picture[here]) / edge_scale(picture)
-        outward, inward = _costs(change, rim)
+        edge_out = np.maximum(change, 0) if brighter_outside else np.abs(change)
+        edge_in = np.maximum(-change, 0) if brighter_outside else np.abs(change)
         tails += [places[here], places[there]]
         heads += [places[there], places[here]]
-        costs += [pull * weight * outward, pull * weight * inward]
+        costs += [pull * weight * np.exp(-edge_out), pull * weight * np.exp(-edge_in)]
     likely = odds > 0
     tails += [np.full(likely.sum(), inside), places.ravel()[~likely]]
     heads += [places.ravel()[likely], np.full((~likely).sum(), outside)]
@@ -82,15 +75,6 @@ def edge_scale(picture: np.ndarray) -> float:
     steps = np.abs(np.diff(picture, axis=0))
     steps = steps[steps > 0]
     return CONTRAST * float(np.median(steps)) if len(steps) else 1.0
-
-
-def _costs(change: np.ndarray, rim: Rim) -> tuple[np.ndarray, np.ndarray]:
-    """Of an outline with the first place inside and the second outside, and the other way round."""
-    if rim is Rim.EITHER:
-        both = np.exp(-np.abs(change))
-        return both, both
-    brighter, darker = np.exp(-np.maximum(change, 0)), np.exp(-np.maximum(-change, 0))
-    return (brighter, darker) if rim is Rim.BRIGHTER else (darker, brighter)
 
 
 def _neighbours(

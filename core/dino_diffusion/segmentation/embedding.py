@@ -18,6 +18,7 @@ from dino_diffusion.codes import Code, Segment
 from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.segmentation.descriptors import Descriptors, chest_area
+from dino_diffusion.segmentation.edge_pull import PULLS
 from dino_diffusion.segmentation.heads import SegmentHead
 from dino_diffusion.segmentation.least_area import believe
 
@@ -144,6 +145,12 @@ class SegmentEmbedding:
         votes = [share * head.to(device)(seen, self.examples) for share, head in self.heads]
         least = torch.stack([head.least for _, head in self.heads]).amin(0)
         return believe(torch.stack(votes).sum(0), chest_area(seen.known[:, 1:])[:, None] * least)
+
+    @property
+    def pulls(self) -> list[float]:
+        """How strongly edges of the picture draw each label's outline."""
+        recovered = torch.stack([share * head.recovered.cpu() for share, head in self.heads]).sum(0)
+        return [PULLS[int(best)] for best in recovered.argmax(1)]
 
     def check(self, bundle: ModelBundle) -> None:
         """Raises EmbeddingError unless it was learnt for this very bundle's models."""

@@ -21,6 +21,7 @@ from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation.descriptors import FINE, Descriptors, describe_views
+from dino_diffusion.segmentation.edge_pull import recovered
 from dino_diffusion.segmentation.embedding import LearntSegment, Lesson, SegmentEmbedding
 from dino_diffusion.segmentation.examples import has_holes, labels_in, parts_of, targets_of
 from dino_diffusion.segmentation.heads import STEPS, train_head
@@ -83,6 +84,7 @@ def learn(
     cells = functional.avg_pool2d(wanted, FINE).to(bundle.device)
     lessons = Descriptors.joined(seen)
     head = train_head(lessons, cells, len(examples), seed, lambda step: tell(len(batches) + step))
+    head.recovered.copy_(recovered(wanted[: len(examples)], pictures[: len(examples)]))
     # Half precision at once: what is used now is what will be read from the file.
     weights = {key: value.cpu().half() for key, value in head.state_dict().items()}
     lesson = Lesson(weights, tuple(radiograph.source.sha256 for radiograph, _ in examples))

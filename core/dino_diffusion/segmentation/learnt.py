@@ -14,6 +14,7 @@ from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap
 from dino_diffusion.segmentation.descriptors import Descriptors, describe
+from dino_diffusion.segmentation.edge_pull import pulled
 from dino_diffusion.segmentation.embedding import SegmentEmbedding, check_together
 from dino_diffusion.segmentation.examples import keep_parts
 from dino_diffusion.segmentation.lungs import BLEED
@@ -78,11 +79,9 @@ def segment_described(
     radiograph, view = observation.radiograph, observation.view
     with inference(bundle.device):
         votes = [embedding.probabilities(seen) for embedding in embeddings]
-        guide = view.pixels.to(bundle.device)
-        refined = guided_upsample(torch.cat(votes, dim=1), guide, RADIUS)[0].cpu()
         doubts = torch.cat([1 - (2 * vote[:, :1] - 1).abs() for vote in votes], dim=1).cpu()
-    places = iter(refined.split([vote.shape[1] for vote in votes]))
-    labels = _winners(view, embeddings, [next(places).numpy() for _ in embeddings])
+        refined = [_refined(vote, view, embedding) for vote, embedding in zip(votes, embeddings, strict=True)]
+    labels = _winners(view, embeddings, refined)
     areas = [float(2 * (1 - vote[:, 0]).sum()) for vote in votes]
     uncertainties = {
         name: float(np.clip(float(doubt.sum()) / max(area, 1e-6), 0, 1))
@@ -99,6 +98,17 @@ def segment_described(
         observation.report,
         (*observation.report.warnings, *said),
     )
+
+
+def _refined(vote: torch.Tensor, view: ModelView, embedding: SegmentEmbedding) -> np.ndarray:
+    """Probabilities `(1, labels + 1, h, w)` to `(labels + 1, S, S)`: cut where edges draw a label's outline,
+    elsewhere as the guided filter leaves them."""
+    pulls = torch.tensor(embedding.pulls)
+    guided = guided_upsample(vote, view.pixels.to(vote.device), RADIUS)[0, 1:].cpu()
+    cut = pulled(vote[0, 1:], view.pixels[0], pulls.tolist(), view.square.size)
+    labels = torch.where((pulls > 0)[:, None, None], cut, guided)
+    labels = labels / labels.sum(0).clamp_min(1)
+    return torch.cat([1 - labels.sum(0, keepdim=True), labels]).numpy()
 
 
 def _winners(

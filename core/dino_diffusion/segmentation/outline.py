@@ -22,7 +22,7 @@ def outline(lung: torch.Tensor, picture: torch.Tensor) -> np.ndarray:
     size = grid_of(picture)
     seen = resize(picture[None].float().cpu(), size)[0, 0]
     fine = functional.interpolate(lung[None].float().cpu(), (size, size), mode="bilinear")[0, 0]
-    return edge_cut(fine.numpy(), seen.numpy())
+    return edge_cut(fine.numpy(), seen.numpy(), brighter_outside=True)
 
 
 def outlined(votes: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:

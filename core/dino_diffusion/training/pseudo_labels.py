@@ -1,20 +1,22 @@
-"""Labels that no one drew: clusters over the corpus, named by the prior, their outlines laid along edges."""
+"""Labels that no one drew: clusters over the corpus, named by the prior."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy import ndimage
 from scipy.cluster.vq import kmeans2
-from torch.nn import functional
 
 from dino_diffusion.segmentation.naming import lung_prior
-from dino_diffusion.segmentation.outline import outline
 from dino_diffusion.segmentation.shape import part_lungs
 
 CLUSTERED_CELLS = 30_000
 
-STEEPNESS = 8.0
+STEEPNESS = 24.0
 """Log-odds of being lung that one unit of a soft map is worth, away from the border."""
+
+FRINGE = 2
+"""Cells around a lung that may be a little of it: a speck further away is none."""
 
 
 def cluster_maps(features: torch.Tensor, clusters: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -48,18 +50,21 @@ def probabilities(soft: torch.Tensor, lung_area: float) -> torch.Tensor:
     return (STEEPNESS * (soft - border)).sigmoid()
 
 
-def labels_of(lung: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-    """Probabilities `(B, 1, h, w)` and model views `(B, 1, S, S)` to labels `(B, 3, C, C)`, 0 or 1:
-    background, right and left lung, outlined along the views' own edges (`outline.py`)."""
-    drawn = (part_lungs(outline(*pair).astype(np.float32)) for pair in zip(lung, pictures, strict=True))
-    labels = torch.from_numpy(np.stack(list(drawn))).long()
-    return functional.one_hot(labels, 3).permute(0, 3, 1, 2).to(torch.uint8)
+def shares_of(lung: torch.Tensor) -> torch.Tensor:
+    """Probabilities of lung `(B, 1, h, w)` to the shares `(B, 3, h, w)` of background, right and left lung.
 
-
-def shares_of(labels: torch.Tensor, grid: int) -> torch.Tensor:
-    """Labels `(B, 3, C, C)`, an altered copy's too, to the share of each in every cell `(B, 3, grid, grid)`.
-
-    What came in from outside of a copy's picture is background.
+    A cell belongs to the lung nearest to it, and beyond FRINGE cells from both to none.
     """
-    lungs = functional.adaptive_avg_pool2d(labels[:, 1:].float(), grid)
+    shares = torch.zeros(len(lung), 3, *lung.shape[-2:])
+    for share, values in zip(shares, lung[:, 0], strict=True):
+        sides = part_lungs(values.numpy())
+        distance, nearest = ndimage.distance_transform_edt(sides == 0, return_indices=True)
+        side = torch.from_numpy(sides[tuple(nearest)] * (distance <= FRINGE))
+        share[1], share[2] = values * (side == 1), values * (side == 2)
+    return with_background(shares[:, 1:])
+
+
+def with_background(lungs: torch.Tensor) -> torch.Tensor:
+    """Shares of both lungs `(B, 2, h, w)`, an altered copy's too, to those of all three `(B, 3, h, w)`: what
+    came in from outside of a copy's picture is background."""
     return torch.cat([(1 - lungs.sum(1, keepdim=True)).clamp_min(0), lungs], dim=1)

@@ -1,18 +1,15 @@
 """Training of the lung head without a label.
 
 1. Clusters over the corpus, of the denoiser's features of parts of each picture (`close_views.py`), named by
-   the prior; no image's own lungs are known to anyone. Outlined along each picture's edges they make the
-   labels (`pseudo_labels.py`).
-2. Self-training: the head learns these labels on the images and on altered copies (shift, zoom, rotation,
-   squash, gamma, black surroundings), the labels altered alike. What it then says of the unaltered images,
-   averaged with what the labels came from, makes those of the next round.
+   the prior, make soft labels (`pseudo_labels.py`); no image's own lungs are known to anyone.
+2. The head learns these labels on the images and on altered copies (shift, zoom, rotation, squash, gamma,
+   black surroundings), the labels altered alike: where clusters err at random, it does not.
 
 The denoiser's features are all that enters, in the labels as in the head.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -29,14 +26,12 @@ from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.training.close_views import FINER, close_features
 from dino_diffusion.training.corpus import load_corpus
-from dino_diffusion.training.pseudo_labels import cluster_maps, labels_of, probabilities, shares_of
+from dino_diffusion.training.pseudo_labels import cluster_maps, probabilities, shares_of, with_background
 from dino_diffusion.training.settings import ReadoutSettings
 from dino_diffusion.training.stream import EpochStream
 from dino_diffusion.training.view_checks import fit_view_checks
 from dino_diffusion.training.views import square
 from dino_diffusion.view import resize
-
-log = logging.getLogger(__name__)
 
 BATCH = 8
 REDUCED_ON = 80
@@ -102,18 +97,10 @@ def fit_readout(
         pictures = torch.cat([alterations[i].picture(pixels[i % len(pixels)][None]) for i in part])
         altered.append(readout.reduce(features(pictures, number)))
 
-    grid = plain.shape[-1]
-    for number in range(settings.rounds):
-        labels = labels_of(lung, pixels)
-        moved = [a.labels(labels[i % len(labels)][None].float()) for i, a in enumerate(alterations)]
-        shares = torch.cat([shares_of(part, grid) for part in (labels, *moved)])
-        train_head(readout.head, torch.cat([plain, *altered]), shares, settings)
-        with torch.no_grad():
-            own = torch.cat(
-                [readout.head(part).softmax(1)[:, 1:].sum(1, keepdim=True) for part in plain.split(64)]
-            )
-        lung = (lung + resize(own, lung.shape[-1])) / 2
-        log.info("self-training round %d of %d", number + 1, settings.rounds)
+    shares = shares_of(resize(lung, plain.shape[-1]))
+    moved = [a.labels(shares[i % len(shares)][None, 1:]) for i, a in enumerate(alterations)]
+    shares = torch.cat([shares, *map(with_background, moved)])
+    train_head(readout.head, torch.cat([plain, *altered]), shares, settings)
 
     @torch.no_grad()
     def tokens(batch: torch.Tensor) -> EncoderOutput:
@@ -142,7 +129,7 @@ def _reduced_close(
 def train_head(
     head: nn.Module, features: torch.Tensor, shares: torch.Tensor, settings: ReadoutSettings
 ) -> None:
-    """Cross-entropy with `shares` (B, 3, h, w); a fresh cosine schedule each call, no fresh head."""
+    """Cross-entropy with `shares` (B, 3, h, w)."""
     run = settings.run
     optimiser = torch.optim.AdamW(head.parameters(), run.lr, weight_decay=run.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, run.steps)

@@ -142,7 +142,7 @@ def _train_readout(
     # Its clustering needs scipy, which a bare GPU machine lacks; the other parts train without.
     from dino_diffusion.training.readout import fit_readout
 
-    folder, steps = Path(settings.run.folder), settings.rounds * settings.run.steps
+    folder, steps = Path(settings.run.folder), settings.run.steps
     if accelerator.is_main_process:
         began = time.monotonic()
         encoder = load_part(DinoEncoder, _folder(settings.encoder, "encoder", bundle))

@@ -155,8 +155,8 @@ class DenoiserSettings:
 class ReadoutSettings:
     """`encoder`, `autoencoder`, `denoiser`: part folders. `images` training radiographs, `copies` altered
     copies of each; `clusters` are the k of the clusterings, on `components` principal components of the
-    features at flow time `close_time`. `times` are those that the head reads. `run.steps` are steps of each
-    of the `rounds`. `lung_area` is the share of a frontal picture that lungs take on average."""
+    features at flow time `close_time`. `times` are those that the head reads. `lung_area` is the
+    share of a frontal picture that lungs take on average."""
 
     encoder: str = ""
     autoencoder: str = ""
@@ -170,8 +170,7 @@ class ReadoutSettings:
     clusters: tuple[int, ...] = (24, 32, 48, 64, 96)
     close_time: float = 0.1
     components: int = 64
-    lung_area: float = 0.26
-    rounds: int = 3
+    lung_area: float = 0.27
     run: RunSettings = field(default_factory=RunSettings)
     data: DataSettings = field(default_factory=DataSettings)
 
