@@ -92,6 +92,7 @@ app.command()(info.info)
 app.command()(samples.samples)
 app.command()(release.assemble)
 app.command()(release.replace_decoder)
+app.command()(release.replace_readout)
 app.command()(release.card)
 app.command()(release.install_bundle)
 

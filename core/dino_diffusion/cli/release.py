@@ -1,5 +1,5 @@
-"""From trained parts to a shipped bundle: `assemble`, `replace-decoder`, `evaluate bundle`, `card`,
-`install-bundle`."""
+"""From trained parts to a shipped bundle: `assemble`, `replace-decoder`, `replace-readout`,
+`evaluate bundle`, `card`, `install-bundle`."""
 
 from __future__ import annotations
 
@@ -67,6 +67,25 @@ def replace_decoder(
         hush_libraries()
         from dino_diffusion.models.bundle import locate_bundle
         from dino_diffusion.training.assemble import replace_decoder as put_in
+
+        made = put_in(locate_bundle(bundle), run, output)
+    console.say(f"bundle {made.id}: {output}")
+
+
+def replace_readout(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A readout's run, or its folder of weights.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The new bundle's folder.")
+    ],
+    bundle: options.Bundle = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Give a bundle another head that reads lungs; everything that is generated stays."""
+    console = Output(quiet)
+    with console.progress("Replacing the head"):
+        hush_libraries()
+        from dino_diffusion.models.bundle import locate_bundle
+        from dino_diffusion.training.assemble import replace_readout as put_in
 
         made = put_in(locate_bundle(bundle), run, output)
     console.say(f"bundle {made.id}: {output}")

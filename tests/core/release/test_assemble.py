@@ -14,7 +14,13 @@ from dino_diffusion.errors import BundleError, ConfigurationError
 from dino_diffusion.evaluation.install import FIGURES, read_figures
 from dino_diffusion.models import EncoderOutput, ModelBundle
 from dino_diffusion.models.readout import LungReadout
-from dino_diffusion.training.assemble import assemble, fit_prior, replace_decoder, whole_view_tokens
+from dino_diffusion.training.assemble import (
+    assemble,
+    fit_prior,
+    replace_decoder,
+    replace_readout,
+    whole_view_tokens,
+)
 from dino_diffusion.training.provenance import PROVENANCE, note_start, provenance_of, without_paths
 from tests.core.release.conftest import latent_shard
 
@@ -93,6 +99,29 @@ def test_a_new_decoder_leaves_the_rest_as_it_is(assembled: Path, runs: Path, tmp
     longer.save_pretrained(run / "weights")
     with pytest.raises(BundleError, match="its latents are not those"):
         replace_decoder(assembled, run, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_new_head_leaves_what_is_generated_as_it_is(assembled: Path, runs: Path, tmp_path: Path) -> None:
+    before = ModelBundle.from_pretrained(assembled)
+    base, run = tmp_path / "base", shutil.copytree(runs / "readout", tmp_path / "again")
+    shutil.copytree(assembled, base)
+    (base / FIGURES).write_text(
+        json.dumps({"bundle": before.id, "segmentation": {"dev": 1}, "generation": 2})
+    )
+    head = ModelBundle.from_pretrained(assembled).readout
+    with torch.no_grad():
+        head.head[-1].bias.add_(0.1)
+    head.save_pretrained(run / "weights")
+    made = replace_readout(base, run, tmp_path / "bundle")
+    assert made.id != before.id and made.observing_id != before.observing_id
+    assert made.id_of("denoiser") == before.id_of("denoiser")
+    assert read_figures(tmp_path / "bundle") == {"bundle": made.id, "generation": 2}
+    head.register_to_config(width=8)
+    head.mean, head.components = torch.zeros(8), torch.eye(8, head.config.kept)
+    head.save_pretrained(run / "weights")
+    with pytest.raises(BundleError):
+        replace_readout(assembled, run, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
