@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,8 +24,14 @@ if TYPE_CHECKING:
     from dino_diffusion.segmentation.embedding import SegmentEmbedding
     from dino_diffusion.segmentation.learnt import LearntSegmentation
     from dino_diffusion.segmentation.lungs import LungSegmentation
+    from dino_diffusion.segmentation.observation import Observation
 
 OVERLAY_ENDING = "_overlay"
+
+GPU_BATCH = 16
+
+Outcome = dict[str, Any] | Exception
+Read = tuple["Radiograph | Exception", float]
 
 
 def segment(
@@ -50,6 +58,10 @@ def segment(
     ] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write a picture to look at.")] = False,
     json: options.Json = False,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Files at once.", show_default="1, on a GPU 16"),
+    ] = None,
     bench: Annotated[
         bool, typer.Option("--bench", help="Label each input twice and print the second call's times.")
     ] = False,
@@ -79,20 +91,15 @@ def segment(
             each.check(loaded)
         own = frozenset(p.resolve() for p in paths)
         job = Job(loaded, output, format.value if format else None, overlay, own, zones, learnt)
-        results = []
-        with console.progress("Labelling", len(paths)) as advance:
-            for path, names in zip(paths, file_names(output_names(paths)), strict=True):
-                try:
-                    first = job.label(path, *names)
-                    results.append(
-                        first | {"bench": _bench(first, job.label(path, *names))} if bench else first
-                    )
-                except DinoDiffusionError as error:
-                    failed.append({"input": str(path), "error": sentence(error)})
-                except Exception as error:
-                    # One odd file must not end a night's batch, whatever a library makes of it; its name and
-                    # the cause are kept.
-                    failed.append({"input": str(path), "error": _unforeseen(path, error)})
+        results: list[dict[str, Any]] = []
+        files = list(map(File, paths, *zip(*file_names(output_names(paths)), strict=True)))
+        at_once = batch or (GPU_BATCH if loaded.device.type == "cuda" else 1)
+        with console.progress("Labelling", len(paths)) as advance, ThreadPoolExecutor(at_once) as pool:
+            for file, first, second in job.labelled(files, at_once, pool, twice=bench):
+                if isinstance(first, Exception):
+                    failed.append({"input": str(file.path), "error": _told(file.path, first)})
+                else:
+                    results.append(first | {"bench": _bench(first, second)} if second else first)
                 advance(1)
         document |= {"bundle": loaded.id, "device": str(loaded.device), "results": results, "failed": failed}
         if learnt:
@@ -110,6 +117,15 @@ def segment(
 
 
 @dataclass(frozen=True)
+class File:
+    """An input and what its results are called."""
+
+    path: Path
+    name: str
+    overlay_name: str
+
+
+@dataclass(frozen=True)
 class Job:
     """What is the same for every file of a batch. `inputs`: resolved, none may be overwritten.
 
@@ -124,29 +140,74 @@ class Job:
     zones: bool = False
     embeddings: tuple[SegmentEmbedding, ...] = ()
 
-    def label(self, path: Path, name: str, overlay_name: str) -> dict[str, Any]:
-        """Label one file and write its results; the entry for the JSON document."""
+    def labelled(
+        self, files: list[File], at_once: int, pool: ThreadPoolExecutor, twice: bool = False
+    ) -> Iterator[tuple[File, Outcome, dict[str, Any] | None]]:
+        """Every file with its entry for the JSON document, or what went wrong with it.
+
+        `at_once` files go through the models together, while those after them are read. `twice`: label each
+        again, for its times; the second entry comes too.
+        """
+        chunks = [files[start : start + at_once] for start in range(0, len(files), at_once)]
+        ahead = [pool.submit(_read, file) for file in chunks[0]] if chunks else []
+        for number, chunk in enumerate(chunks):
+            read, ahead = [future.result() for future in ahead], []
+            if number + 1 < len(chunks):
+                ahead = [pool.submit(_read, file) for file in chunks[number + 1]]
+            entries = self._label(chunk, read, pool)
+            again = self._label(chunk, read, pool) if twice else [None] * len(chunk)
+            for file, first, second in zip(chunk, entries, again, strict=True):
+                yield file, first, second if isinstance(second, dict) else None
+
+    def _label(self, files: list[File], read: list[Read], pool: ThreadPoolExecutor) -> list[Outcome]:
+        from dino_diffusion.segmentation.observation import observe_many
+
+        start = time.perf_counter()
+        good = [radiograph for radiograph, _ in read if not isinstance(radiograph, Exception)]
+        try:
+            seen = iter(observe_many(self.bundle, good) if good else [])
+        except Exception as error:
+            if len(files) == 1:
+                return [error]
+            # One odd file must not take the others along.
+            return [self._label([file], [one], pool)[0] for file, one in zip(files, read, strict=True)]
+        shared = (time.perf_counter() - start) / max(1, len(good))
+        jobs = [
+            radiograph
+            if isinstance(radiograph, Exception)
+            else pool.submit(self._finish, file, next(seen), seconds, shared)
+            for file, (radiograph, seconds) in zip(files, read, strict=True)
+        ]
+        return [job if isinstance(job, Exception) else job.result() for job in jobs]
+
+    def _finish(self, file: File, observation: Observation, read: float, observed: float) -> Outcome:
+        try:
+            return self._write(file, observation, read, observed)
+        except Exception as error:  # whatever a library makes of an odd file, the others are labelled
+            return error
+
+    def _write(self, file: File, observation: Observation, read: float, observed: float) -> dict[str, Any]:
+        """Label what was observed and write the results."""
         from dino_diffusion.files.write_labelmap import write_labelmap
         from dino_diffusion.pictures import overlay, save_png
-        from dino_diffusion.radiograph import Radiograph
         from dino_diffusion.segmentation.zones import zoned
 
+        radiograph = observation.radiograph
         times = [time.perf_counter()]
-        radiograph = Radiograph.read(path)
-        times.append(time.perf_counter())
-        found = self._segmented(radiograph)
+        found = self._segmented(observation)
         labelmap = zoned(found.labelmap) if self.zones else found.labelmap
         times.append(time.perf_counter())
-        target = self._free(labelmap_path(radiograph.source, self.folder, self.format, name))
-        picture = self._free(self.folder / f"{overlay_name}.png") if self.overlay else None
+        target = self._free(labelmap_path(radiograph.source, self.folder, self.format, file.name))
+        picture = self._free(self.folder / f"{file.overlay_name}.png") if self.overlay else None
         target = write_labelmap(labelmap, target, self.format)
         if picture:
             drawn = overlay(radiograph.pixels, labelmap.labels, segments=labelmap.segments)
             save_png(drawn, picture)
         times.append(time.perf_counter())
-        read, segmented, written = (round(b - a, 4) for a, b in itertools.pairwise(times))
+        segmented, written = (b - a for a, b in itertools.pairwise(times))
+        seconds = {"read": read, "segment": observed + segmented, "write": written}
         return {
-            "input": str(path),
+            "input": str(file.path),
             "labelmap": str(target),
             "overlay": str(picture) if picture else None,
             "shape": list(radiograph.shape),
@@ -154,18 +215,17 @@ class Job:
             **self._areas(found, labelmap),
             "uncertainty": float(found.uncertainty),
             "warnings": list(found.warnings),
-            "seconds": {"read": read, "segment": segmented, "write": written},
+            "seconds": {stage: round(spent, 4) for stage, spent in seconds.items()},
         }
 
-    def _segmented(self, radiograph: Radiograph) -> LungSegmentation | LearntSegmentation:
+    def _segmented(self, observation: Observation) -> LungSegmentation | LearntSegmentation:
         if not self.embeddings:
-            from dino_diffusion.segmentation.lungs import segment_lungs
+            from dino_diffusion.segmentation.lungs import lungs_of
 
-            return segment_lungs(self.bundle, radiograph)
+            return lungs_of(self.bundle, observation)
         from dino_diffusion.segmentation.learnt import segment_with
-        from dino_diffusion.segmentation.observation import observe
 
-        return segment_with(self.bundle, observe(self.bundle, radiograph), self.embeddings)
+        return segment_with(self.bundle, observation, self.embeddings)
 
     def _areas(self, found: Any, labelmap: Labelmap) -> dict[str, Any]:
         if not self.embeddings:
@@ -267,6 +327,22 @@ def describe(result: dict[str, Any]) -> list[str]:
 
 def _bench(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return {"first": first["seconds"], "warm": second["seconds"]}
+
+
+def _read(file: File) -> Read:
+    """The radiograph or why there is none, and the seconds it took."""
+    from dino_diffusion.radiograph import Radiograph
+
+    start = time.perf_counter()
+    try:
+        return Radiograph.read(file.path), time.perf_counter() - start
+    except Exception as error:
+        return error, time.perf_counter() - start
+
+
+def _told(path: Path, error: Exception) -> str:
+    """A sentence; of what no one foresaw, the file's name and the cause."""
+    return sentence(error) if isinstance(error, DinoDiffusionError) else _unforeseen(path, error)
 
 
 def _unforeseen(path: Path, error: Exception) -> str:

@@ -6,6 +6,7 @@ small ones are the most robust to other data (Rosnati et al. 2023, arXiv 2311.07
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,22 @@ class Encoded:
             whole = Frame(size=pixels.shape[-1]).numbers()
             frames = latents.new_tensor([whole]).expand(len(latents), -1)
         return cls(latents, encoder(pixels), frames.to(latents))
+
+    def __getitem__(self, number: int) -> Encoded:
+        """One of them, still a batch."""
+        one = slice(number, number + 1)
+        tokens = EncoderOutput(self.tokens.cls[one], self.tokens.patches[one])
+        return Encoded(self.latents[one], tokens, self.frames[one])
+
+    @staticmethod
+    def cat(several: Sequence[Encoded]) -> Encoded:
+        """All of them as one batch."""
+        tokens = EncoderOutput(
+            torch.cat([each.tokens.cls for each in several]),
+            torch.cat([each.tokens.patches for each in several]),
+        )
+        latents = torch.cat([each.latents for each in several])
+        return Encoded(latents, tokens, torch.cat([each.frames for each in several]))
 
     def pass_through(self, denoiser: Denoiser, time: float, generator: torch.Generator) -> None:
         """One denoiser pass at flow time `time`, for what can be captured on the way.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +60,9 @@ def half_and_half(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) ->
 @pytest.fixture
 def simple_lungs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Lungs that are known beforehand: these tests are about files and words, not about quality."""
-    module = ModuleType("dino_diffusion.segmentation.lungs")
-    module.segment_lungs = half_and_half  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    module = importlib.import_module("dino_diffusion.segmentation.lungs")
+    monkeypatch.setattr(module, "segment_lungs", half_and_half)
+    monkeypatch.setattr(module, "lungs_of", lambda bundle, seen: half_and_half(bundle, seen.radiograph))
     return module
 
 

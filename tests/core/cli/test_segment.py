@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from dino_diffusion.cli.segment import file_names
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.save import save_image
 from dino_diffusion.generation.variants import Synthetic
+from dino_diffusion.segmentation import Observation
 from tests.tiny import smooth_picture
 
 Command = Callable
@@ -112,14 +114,14 @@ def test_an_unforeseen_error_ends_one_file_not_the_batch(
     monkeypatch: pytest.MonkeyPatch,
     simple_lungs: ModuleType,
 ) -> None:
-    honest = simple_lungs.segment_lungs
+    honest = simple_lungs.lungs_of
 
-    def fails_once(bundle: object, radiograph: object, seed: int = 0) -> object:
-        if radiograph.source.name == "a":  # type: ignore[attr-defined]
+    def fails_once(bundle: object, seen: Observation) -> object:
+        if seen.radiograph.source.name == "a":
             raise RuntimeError("shape mismatch\nin some layer")
-        return honest(bundle, radiograph, seed)
+        return honest(bundle, seen)
 
-    monkeypatch.setattr(simple_lungs, "segment_lungs", fails_once)
+    monkeypatch.setattr(simple_lungs, "lungs_of", fails_once)
     done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder)
     assert done.exit_code == 1
     assert names(tmp_path / "out") == ["b.png", "c.png"]
@@ -134,19 +136,58 @@ def test_ctrl_c_says_a_sentence_and_keeps_what_is_done(
     monkeypatch: pytest.MonkeyPatch,
     simple_lungs: ModuleType,
 ) -> None:
-    honest = simple_lungs.segment_lungs
+    honest = simple_lungs.lungs_of
 
-    def interrupted(bundle: object, radiograph: object, seed: int = 0) -> object:
-        if radiograph.source.name == "b":  # type: ignore[attr-defined]
+    def interrupted(bundle: object, seen: Observation) -> object:
+        if seen.radiograph.source.name == "b":
             raise KeyboardInterrupt
-        return honest(bundle, radiograph, seed)
+        return honest(bundle, seen)
 
-    monkeypatch.setattr(simple_lungs, "segment_lungs", interrupted)
+    monkeypatch.setattr(simple_lungs, "lungs_of", interrupted)
     done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder)
     assert done.exit_code == 130
     assert names(tmp_path / "out") == ["a.png"]
     assert "Stopped" in done.stderr
     assert "Traceback" not in done.output
+
+
+def test_files_at_once_give_what_they_give_one_by_one_past_a_bad_one(
+    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path
+) -> None:
+    (radiographs / "bb.png").write_text("no picture")
+    told = []
+    for batch in (1, 3):
+        out = tmp_path / f"out{batch}"
+        done = command(
+            "segment", radiographs, "-o", out, "--bundle", bundle_folder, "--batch", batch, "--json"
+        )
+        assert done.exit_code == 1 and names(out) == ["a.png", "b.png", "c.png"]
+        document = json.loads(done.stdout)
+        assert [Path(entry["input"]).name for entry in document["results"]] == ["a.png", "b.png", "c.png"]
+        assert [Path(entry["input"]).name for entry in document["failed"]] == ["bb.png"]
+        told.append([entry["lungs"] for entry in document["results"]])
+    assert told[0] == told[1]
+
+
+def test_files_that_models_refuse_together_are_labelled_one_by_one(
+    command: Command,
+    radiographs: Path,
+    bundle_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = importlib.import_module("dino_diffusion.segmentation.observation")
+    honest = module.observe_many
+
+    def crowded(bundle: object, radiographs: list, seed: int = 0) -> object:
+        if len(radiographs) > 1:
+            raise RuntimeError("CUDA out of memory")
+        return honest(bundle, radiographs, seed)
+
+    monkeypatch.setattr(module, "observe_many", crowded)
+    done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder, "--batch", 3)
+    assert done.exit_code == 0, done.output
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
 
 
 def test_an_input_is_never_replaced_by_its_labelmap(
