@@ -89,7 +89,7 @@ class Bench:
         """`bundle` with a read-out trained for it by the label-free recipe."""
         settings = replace(self.settings, **changes)
         parts = bundle.encoder, bundle.autoencoder, bundle.denoiser
-        return replace(bundle, readout=fit_readout(settings, *parts, bundle.device))
+        return replace(bundle, readout=fit_readout(settings, *parts, bundle.device).to(bundle.device))
 
     @cached_property
     def clusters(self) -> ablations.ClusterReadout:
@@ -108,6 +108,6 @@ class Bench:
         for number, item in enumerate(tqdm(chosen, "features to cluster")):
             seen = observe(bundle, Radiograph.read(item.path)).features
             features.append(seen[number % len(seen)].cpu())
-        readout = copy.deepcopy(bundle.readout)
+        readout = copy.deepcopy(bundle.readout).cpu()
         readout.fit_reduction(torch.cat(features))
-        return ablations.fit_clusters(readout, torch.cat(features), CLUSTERS)
+        return ablations.fit_clusters(readout, torch.cat(features), CLUSTERS).to(bundle.device)

@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,7 @@ from dino_diffusion.errors import ConfigurationError, DinoDiffusionError, Radiog
 if TYPE_CHECKING:
     from dino_diffusion.models import ModelBundle
     from dino_diffusion.radiograph import Labelmap, Radiograph, Source
+    from dino_diffusion.segmentation.edge_cut import Cut
     from dino_diffusion.segmentation.embedding import SegmentEmbedding
     from dino_diffusion.segmentation.learnt import LearntSegmentation
     from dino_diffusion.segmentation.lungs import LungSegmentation
@@ -31,6 +32,7 @@ OVERLAY_ENDING = "_overlay"
 GPU_BATCH = 16
 
 Outcome = dict[str, Any] | Exception
+Begun = Exception | Future[Outcome]
 Read = tuple["Radiograph | Exception", float]
 
 
@@ -77,6 +79,7 @@ def segment(
     Results are called DIR/<stem>.<ext>; a second input of the same stem gets -2, the next -3.
     """
     from dino_diffusion.files.inputs import list_inputs, output_names
+    from dino_diffusion.segmentation.cut_processes import cut_processes
 
     if zones and embedding:
         raise ConfigurationError("--zones are thirds of the lungs: leave it out with --embedding.")
@@ -90,11 +93,15 @@ def segment(
         for each in learnt:
             each.check(loaded)
         own = frozenset(p.resolve() for p in paths)
-        job = Job(loaded, output, format.value if format else None, overlay, own, zones, learnt)
         results: list[dict[str, Any]] = []
         files = list(map(File, paths, *zip(*file_names(output_names(paths)), strict=True)))
         at_once = batch or (GPU_BATCH if loaded.device.type == "cuda" else 1)
-        with console.progress("Labelling", len(paths)) as advance, ThreadPoolExecutor(at_once) as pool:
+        with (
+            console.progress("Labelling", len(paths)) as advance,
+            cut_processes(1 if learnt else min(at_once, len(paths), os.cpu_count() or 1)) as cut,
+            ThreadPoolExecutor(at_once) as pool,
+        ):
+            job = Job(loaded, output, format.value if format else None, overlay, own, cut, zones, learnt)
             for file, first, second in job.labelled(files, at_once, pool, twice=bench):
                 if isinstance(first, Exception):
                     failed.append({"input": str(file.path), "error": _told(file.path, first)})
@@ -129,7 +136,8 @@ class File:
 class Job:
     """What is the same for every file of a batch. `inputs`: resolved, none may be overwritten.
 
-    `zones`: thirds of the lungs instead of lungs. `embeddings`: what to label; none for the lungs.
+    `cut`: outlines lungs. `zones`: thirds of the lungs instead of lungs. `embeddings`: what to label; none
+    for the lungs.
     """
 
     bundle: ModelBundle
@@ -137,6 +145,7 @@ class Job:
     format: str | None
     overlay: bool
     inputs: frozenset[Path]
+    cut: Cut
     zones: bool = False
     embeddings: tuple[SegmentEmbedding, ...] = ()
 
@@ -145,21 +154,28 @@ class Job:
     ) -> Iterator[tuple[File, Outcome, dict[str, Any] | None]]:
         """Every file with its entry for the JSON document, or what went wrong with it.
 
-        `at_once` files go through the models together, while those after them are read. `twice`: label each
-        again, for its times; the second entry comes too.
+        `at_once` files go through the models together, while those after them are read and those before
+        them are outlined and written. `twice`: label each again, for its times; the second entry comes too.
         """
         chunks = [files[start : start + at_once] for start in range(0, len(files), at_once)]
         ahead = [pool.submit(_read, file) for file in chunks[0]] if chunks else []
+        before: list[tuple[File, Begun]] = []
         for number, chunk in enumerate(chunks):
             read, ahead = [future.result() for future in ahead], []
             if number + 1 < len(chunks):
                 ahead = [pool.submit(_read, file) for file in chunks[number + 1]]
-            entries = self._label(chunk, read, pool)
-            again = self._label(chunk, read, pool) if twice else [None] * len(chunk)
-            for file, first, second in zip(chunk, entries, again, strict=True):
-                yield file, first, second if isinstance(second, dict) else None
+            if twice:
+                first, second = ([_done(one) for one in self._begin(chunk, read, pool)] for _ in range(2))
+                for file, entry, again in zip(chunk, first, second, strict=True):
+                    yield file, entry, again if isinstance(again, dict) else None
+                continue
+            begun = self._begin(chunk, read, pool)
+            yield from ((file, _done(one), None) for file, one in before)
+            before = list(zip(chunk, begun, strict=True))
+        yield from ((file, _done(one), None) for file, one in before)
 
-    def _label(self, files: list[File], read: list[Read], pool: ThreadPoolExecutor) -> list[Outcome]:
+    def _begin(self, files: list[File], read: list[Read], pool: ThreadPoolExecutor) -> list[Begun]:
+        """Observes what was read; the rest of the work on each goes on in `pool`."""
         from dino_diffusion.segmentation.observation import observe_many
 
         start = time.perf_counter()
@@ -170,15 +186,14 @@ class Job:
             if len(files) == 1:
                 return [error]
             # One odd file must not take the others along.
-            return [self._label([file], [one], pool)[0] for file, one in zip(files, read, strict=True)]
+            return [self._begin([file], [one], pool)[0] for file, one in zip(files, read, strict=True)]
         shared = (time.perf_counter() - start) / max(1, len(good))
-        jobs = [
+        return [
             radiograph
             if isinstance(radiograph, Exception)
             else pool.submit(self._finish, file, next(seen), seconds, shared)
             for file, (radiograph, seconds) in zip(files, read, strict=True)
         ]
-        return [job if isinstance(job, Exception) else job.result() for job in jobs]
 
     def _finish(self, file: File, observation: Observation, read: float, observed: float) -> Outcome:
         try:
@@ -222,7 +237,7 @@ class Job:
         if not self.embeddings:
             from dino_diffusion.segmentation.lungs import lungs_of
 
-            return lungs_of(self.bundle, observation)
+            return lungs_of(self.bundle, observation, self.cut)
         from dino_diffusion.segmentation.learnt import segment_with
 
         return segment_with(self.bundle, observation, self.embeddings)
@@ -239,6 +254,10 @@ class Job:
                 f"{target}: the result would replace an input of that name; choose another folder with -o."
             )
         return target
+
+
+def _done(begun: Begun) -> Outcome:
+    return begun if isinstance(begun, Exception) else begun.result()
 
 
 def check_folder(folder: Path) -> None:

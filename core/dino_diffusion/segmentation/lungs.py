@@ -12,6 +12,7 @@ from dino_diffusion.codes import LEFT_LUNG, RIGHT_LUNG
 from dino_diffusion.device import inference
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap, Radiograph
+from dino_diffusion.segmentation.edge_cut import Cut, edge_cut
 from dino_diffusion.segmentation.observation import Observation, observe
 from dino_diffusion.segmentation.outline import outlined
 from dino_diffusion.segmentation.shape import largest_region
@@ -47,8 +48,8 @@ def segment_lungs(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) ->
     return lungs_of(bundle, observe(bundle, radiograph, seed))
 
 
-def lungs_of(bundle: ModelBundle, observation: Observation) -> LungSegmentation:
-    """`segment_lungs` of what has been observed.
+def lungs_of(bundle: ModelBundle, observation: Observation, cut: Cut = edge_cut) -> LungSegmentation:
+    """`segment_lungs` of what has been observed. `cut`: `edge_cut`, or where several are made at once.
 
     The head's probabilities are averaged over the noise levels it was trained on and outlined along the
     picture's own edges; of each lung the largest region stays.
@@ -56,7 +57,7 @@ def lungs_of(bundle: ModelBundle, observation: Observation) -> LungSegmentation:
     radiograph, view = observation.radiograph, observation.view
     with inference(bundle.device):
         votes = torch.stack([bundle.readout(features).softmax(1) for features in observation.features])
-    sharp = outlined(votes.mean(0), view.pixels)[0]
+    sharp = outlined(votes.mean(0), view.pixels, cut)[0]
     labels = labels_of(view, keep_largest(sharp[1:].numpy()))
     on_grid = view.to_source(doubt_of(votes).cpu())[0, 0].numpy()
     uncertainty = image_uncertainty(votes)

@@ -62,7 +62,7 @@ def simple_lungs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Lungs that are known beforehand: these tests are about files and words, not about quality."""
     module = importlib.import_module("dino_diffusion.segmentation.lungs")
     monkeypatch.setattr(module, "segment_lungs", half_and_half)
-    monkeypatch.setattr(module, "lungs_of", lambda bundle, seen: half_and_half(bundle, seen.radiograph))
+    monkeypatch.setattr(module, "lungs_of", lambda bundle, seen, cut: half_and_half(bundle, seen.radiograph))
     return module
 
 

@@ -19,6 +19,7 @@ from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.save import save_image
 from dino_diffusion.generation.variants import Synthetic
 from dino_diffusion.segmentation import Observation
+from dino_diffusion.segmentation.edge_cut import Cut
 from tests.tiny import smooth_picture
 
 Command = Callable
@@ -116,10 +117,10 @@ def test_an_unforeseen_error_ends_one_file_not_the_batch(
 ) -> None:
     honest = simple_lungs.lungs_of
 
-    def fails_once(bundle: object, seen: Observation) -> object:
+    def fails_once(bundle: object, seen: Observation, cut: Cut) -> object:
         if seen.radiograph.source.name == "a":
             raise RuntimeError("shape mismatch\nin some layer")
-        return honest(bundle, seen)
+        return honest(bundle, seen, cut)
 
     monkeypatch.setattr(simple_lungs, "lungs_of", fails_once)
     done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder)
@@ -138,15 +139,16 @@ def test_ctrl_c_says_a_sentence_and_keeps_what_is_done(
 ) -> None:
     honest = simple_lungs.lungs_of
 
-    def interrupted(bundle: object, seen: Observation) -> object:
+    def interrupted(bundle: object, seen: Observation, cut: Cut) -> object:
         if seen.radiograph.source.name == "b":
             raise KeyboardInterrupt
-        return honest(bundle, seen)
+        return honest(bundle, seen, cut)
 
     monkeypatch.setattr(simple_lungs, "lungs_of", interrupted)
     done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder)
     assert done.exit_code == 130
-    assert names(tmp_path / "out") == ["a.png"]
+    # The third was on its way.
+    assert names(tmp_path / "out") == ["a.png", "c.png"]
     assert "Stopped" in done.stderr
     assert "Traceback" not in done.output
 
