@@ -26,6 +26,10 @@ CONTRAST = 2.5
 CAPACITY_UNIT = 1000
 """The flow's capacities are whole numbers: so many make one unit of log-odds."""
 
+UNLIKELY, MARGIN = 0.01, 4
+"""Farther than so many pixels from the box around all that is likelier, nothing is cut: it saves a fifth to a
+half of the time, and of 64 cuts (32 dev images; both lungs, and one) none came out otherwise."""
+
 STEPS = (((0, 1), 1.0), ((1, 0), 1.0), ((1, 1), 0.5**0.5), ((1, -1), 0.5**0.5))
 """Half of the eight neighbours (row, column) and the weight of a step to them (Boykov, Kolmogorov 2003)."""
 
@@ -45,9 +49,30 @@ def edge_cut(
 
     `brighter_outside`: only where the picture turns brighter on the way out is there an edge; else wherever
     it changes. The contrast that counts as an edge is measured in the picture, so its scale and offset do not
-    matter. The result is the global minimum, the same on every machine; with `pull` 0 it is
-    `probability > 0.5`.
+    matter. The result is the global minimum around what is not `UNLIKELY`, the same on every machine; with
+    `pull` 0 it is `probability > 0.5`.
     """
+    found = np.zeros(picture.shape, dtype=bool)
+    box = _box(probability > UNLIKELY)
+    if box is not None:
+        in_edges = picture[box] / edge_scale(picture)
+        found[box] = _minimum(probability[box], in_edges, pull, brighter_outside)
+    return found
+
+
+def _box(places: np.ndarray) -> tuple[slice, slice] | None:
+    """The rows and columns around all `places` (H, W), with a margin; None if there are none."""
+    if not places.any():
+        return None
+    rows, columns = (
+        slice(max(0, line[0] - MARGIN), line[-1] + 1 + MARGIN)
+        for line in (np.flatnonzero(places.any(axis)) for axis in (1, 0))
+    )
+    return rows, columns
+
+
+def _minimum(probability: np.ndarray, picture: np.ndarray, pull: float, brighter_outside: bool) -> np.ndarray:
+    """The cut itself; a step of 1 in `picture` is an edge."""
     places = np.arange(picture.size).reshape(picture.shape)
     inside, outside = picture.size, picture.size + 1
     odds = np.log(probability + 1e-6) - np.log(1 - probability + 1e-6)
@@ -55,9 +80,9 @@ def edge_cut(
     tails, heads, costs = [], [], []
     for (down, right), weight in STEPS:
         here, there = _neighbours(picture.shape, down, right)
-        change = (picture[there] - picture[here]) / edge_scale(picture)
+        change = picture[there] - picture[here]
         edge_out = np.maximum(change, 0) if brighter_outside else np.abs(change)
-        edge_in = np.maximum(-change, 0) if brighter_outside else np.abs(change)
+        edge_in = np.maximum(-change, 0) if brighter_outside else edge_out
         tails += [places[here], places[there]]
         heads += [places[there], places[here]]
         costs += [pull * weight * np.exp(-edge_out), pull * weight * np.exp(-edge_in)]

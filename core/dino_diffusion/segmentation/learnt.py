@@ -104,9 +104,10 @@ def _refined(vote: torch.Tensor, view: ModelView, embedding: SegmentEmbedding) -
     """Probabilities `(1, labels + 1, h, w)` to `(labels + 1, S, S)`: cut where edges draw a label's outline,
     elsewhere as the guided filter leaves them."""
     pulls = torch.tensor(embedding.pulls)
-    guided = guided_upsample(vote, view.pixels.to(vote.device), RADIUS)[0, 1:].cpu()
-    cut = pulled(vote[0, 1:], view.pixels[0], pulls.tolist(), view.square.size)
-    labels = torch.where((pulls > 0)[:, None, None], cut, guided)
+    labels = pulled(vote[0, 1:], view.pixels[0], pulls.tolist(), view.square.size)
+    if (pulls == 0).any():
+        even = vote[:, 1:][:, pulls == 0]
+        labels[pulls == 0] = guided_upsample(even, view.pixels.to(vote.device), RADIUS)[0].cpu()
     labels = labels / labels.sum(0).clamp_min(1)
     return torch.cat([1 - labels.sum(0, keepdim=True), labels]).numpy()
 
