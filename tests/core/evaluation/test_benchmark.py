@@ -81,7 +81,7 @@ def test_rows_are_measured_alike_and_kept(run: Callable[[str], dict]) -> None:
 
 @pytest.mark.slow
 def test_rows_that_learn(run: Callable[[str], dict]) -> None:
-    rows = "refitted,random,patches,fine-patches,denoiser-alone,random-alone,supervised"
+    rows = "refitted,random,patches,fine-patches,supervised"
     assert set(rows.split(",")) <= run(rows)["rows"].keys()
 
 
