@@ -29,6 +29,8 @@ def cut_processes(count: int) -> Iterator[Cut]:
     # Ctrl-C reaches the whole group of processes; what to do about it is this one's business.
     deaf = (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(count, _context(), initializer=signal.signal, initargs=deaf) as pool:
+        # Starting takes seconds: it begins now, not when the first file has been observed.
+        pool.submit(edge_cut, np.zeros((1, 1)), np.zeros((1, 1)))
 
         def cut(probability: np.ndarray, picture: np.ndarray, brighter_outside: bool = False) -> np.ndarray:
             try:
