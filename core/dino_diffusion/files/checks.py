@@ -71,7 +71,9 @@ def grey_of(name: str, colour: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(first)
     low, high = float(colour.min()), float(colour.max())
     scale = 255.0 if colour.dtype == np.uint8 else high - low
-    spread = colour.max(axis=-1).astype(np.float32) - colour.min(axis=-1).astype(np.float32)
+    # Channel by channel: reducing an axis of three takes several times as long.
+    red, green, blue = (colour[..., channel].astype(np.float32) for channel in range(3))
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     if (spread > COLOUR_DIFFERENCE * scale).mean() > COLOUR_SHARE:
         raise RadiographError(
             f"{name}: this is a picture in colour, not a radiograph; give the grey image of the detector."
