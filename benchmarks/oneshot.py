@@ -82,8 +82,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from dino_diffusion.device import choose_device
     from dino_diffusion.models import ModelBundle
     from dino_diffusion.segmentation import lungs_of, observe
-    from dino_diffusion.segmentation.descriptors import describe
-    from dino_diffusion.segmentation.learnt import segment_described
+    from dino_diffusion.segmentation.learnt import segment_seen
+    from dino_diffusion.segmentation.sights import Sights
 
     bundle = ModelBundle.from_pretrained(options.bundle, choose_device(options.device))
     pairs = pairs_of(options)
@@ -110,13 +110,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         plain = lungs_of(bundle, observation).labelmap.labels
         lungs = time.perf_counter()
         free.append(dice(plain, mask, values))
-        described = time.perf_counter()
-        seen = describe(bundle, observation)
-        shared = observed - start + time.perf_counter() - described
-        for embedding, found in zip(embeddings, scores, strict=True):
+        sights = Sights(bundle, observation)
+        for number, (embedding, found) in enumerate(zip(embeddings, scores, strict=True)):
             began = time.perf_counter()
-            labels = segment_described(bundle, observation, seen, [embedding]).labelmap.labels
-            clocks.append((shared + time.perf_counter() - began) / (lungs - start))
+            labels = segment_seen(sights, [embedding]).labelmap.labels
+            if not number:  # the others find what this one had to look at
+                clocks.append((observed - start + time.perf_counter() - began) / (lungs - start))
             found.append(dice(labels, mask, embedding.values))
     groups = {"one": scores[: options.choices], "several": scores[options.choices :]}
     return {

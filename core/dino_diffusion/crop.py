@@ -32,6 +32,10 @@ class Box:
     top: int
     side: int
 
+    def scaled(self, factor: float) -> Box:
+        """The same square of an image that has `factor` times as many pixels along its side."""
+        return Box(round(self.left * factor), round(self.top * factor), round(self.side * factor))
+
 
 def whole(side: int) -> Box:
     """The whole padded square."""

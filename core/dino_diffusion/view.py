@@ -84,6 +84,10 @@ class SquareView:
             slice(first_column, first_column + max(1, round(self.width * unit))),
         )
 
+    def resized(self, size: int) -> SquareView:
+        """The same picture at another number of model pixels."""
+        return SquareView(self.height, self.width, size)
+
     def to_model(self, pixels: np.ndarray) -> torch.Tensor:
         """`(H, W)` float to `(1, 1, size, size)`: padded with 0 (air), antialiased when shrinking."""
         picture = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))[None, None]

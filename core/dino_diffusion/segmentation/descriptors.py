@@ -17,8 +17,8 @@ from torch.nn import functional
 from dino_diffusion.device import inference
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.segmentation import local_shape
+from dino_diffusion.segmentation.chest_frame import ChestFrame, chest_coordinates
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
-from dino_diffusion.segmentation.naming import LEFT_LUNG_PRIOR, RIGHT_LUNG_PRIOR
 from dino_diffusion.segmentation.observation import Observation
 from dino_diffusion.segmentation.outline import outlined
 from dino_diffusion.segmentation.refine import box
@@ -35,9 +35,6 @@ FINE_WIDTH = 5 + local_shape.WIDTH
 KNOWN = 3
 """Regions known without a label: background, right and left lung."""
 
-PRIOR_CELLS = 0.01
-"""Weight of the prior's place for a lung, as a share of the picture: it decides only where none is found."""
-
 REACH, CENTRES, SPREAD = 1.6, 7, 0.45
 """The chest is covered by CENTRES x CENTRES Gaussian bumps from -REACH to REACH, SPREAD wide."""
 
@@ -48,14 +45,16 @@ PLACE_WIDTH = 2 + CENTRES**2
 @dataclass(frozen=True)
 class Descriptors:
     """`coarse` (B, width, h, w) on the latent's grid, the others on a finer one, f = S / FINE: `fine`
-    (B, FINE_WIDTH, f, f) and `known` (B, KNOWN, f, f), probabilities of what is known without a label."""
+    (B, FINE_WIDTH, f, f) and `known` (B, KNOWN, f, f), probabilities of what is known without a label. `area`
+    (B,): how many of the finer cells one unit of area of the chest's own frame has."""
 
     coarse: torch.Tensor
     fine: torch.Tensor
     known: torch.Tensor
+    area: torch.Tensor
 
     def __getitem__(self, chosen: torch.Tensor) -> Descriptors:
-        return Descriptors(self.coarse[chosen], self.fine[chosen], self.known[chosen])
+        return Descriptors(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def displaced(self, by: torch.Tensor) -> Descriptors:
         """As if each picture's content lay elsewhere in the chest: by `(B, 2)` in the chest's own frame."""
@@ -77,6 +76,11 @@ def describe(bundle: ModelBundle, observation: Observation) -> Descriptors:
 
 def describe_views(bundle: ModelBundle, pixels: torch.Tensor, seed: int = 0) -> Descriptors:
     """Of model views `(B, 1, S, S)`: one denoiser pass a noise level of the read-out."""
+    return _of(bundle, *features_of(bundle, pixels, seed), pixels)
+
+
+def features_of(bundle: ModelBundle, pixels: torch.Tensor, seed: int = 0) -> tuple[torch.Tensor, Encoded]:
+    """The denoiser's features `(times, B, channels, h, w)` of model views, and what went into it."""
     layers, times = tuple(bundle.readout.config.layers), bundle.readout.config.times
     with inference(bundle.device):
         encoded = Encoded.of(pixels.to(bundle.device), bundle.encoder, bundle.autoencoder)
@@ -86,68 +90,53 @@ def describe_views(bundle: ModelBundle, pixels: torch.Tensor, seed: int = 0) -> 
             ).float()
             for number, time in enumerate(times)
         ]
-    return _of(bundle, torch.stack(features), encoded, pixels)
+        return torch.stack(features), encoded
+
+
+def found_lungs(bundle: ModelBundle, features: torch.Tensor) -> torch.Tensor:
+    """Background, right and left lung `(B, KNOWN, h, w)`, from features `(times, B, channels, h, w)`."""
+    with inference(bundle.device):
+        votes = bundle.readout(features.flatten(0, 1)).float().softmax(1)
+        return votes.unflatten(0, features.shape[:2]).mean(0)
 
 
 def _of(bundle: ModelBundle, features: torch.Tensor, encoded: Encoded, pixels: torch.Tensor) -> Descriptors:
-    """`features` (times, B, channels, h, w); what is read from them is averaged over the noise levels."""
+    """Of whole views; `features` (times, B, channels, h, w)."""
+    with inference(bundle.device):
+        found = found_lungs(bundle, features)
+        places = chest_coordinates(found[:, 1:])
+        side = pixels.shape[-1] // FINE
+        known = functional.adaptive_avg_pool2d(outlined(found, pixels), side).to(bundle.device)
+        area = ChestFrame.of(known[:, 1:]).area * side**2
+        return described(bundle, features, encoded, pixels, places, known, area)
+
+
+def described(
+    bundle: ModelBundle,
+    features: torch.Tensor,
+    encoded: Encoded,
+    pixels: torch.Tensor,
+    places: torch.Tensor,
+    known: torch.Tensor,
+    area: torch.Tensor,
+) -> Descriptors:
+    """Of pictures `(B, 1, S, S)`; what is read from `features` is averaged over the noise levels.
+
+    `places` (B, 2, h, w) lie in the chest's own frame; `known` and `area` as in `Descriptors`.
+    """
     with inference(bundle.device):
         reduced = bundle.readout.reduce(features.flatten(0, 1))
         hidden = bundle.readout.head[:-1](reduced)
-        logits = bundle.readout.head[-1](hidden)
-        read = torch.cat([reduced, hidden, logits / 3], dim=1).float()
+        read = torch.cat([reduced, hidden, bundle.readout.head[-1](hidden) / 3], dim=1).float()
         read = read.unflatten(0, features.shape[:2]).mean(0)
-        found = logits.float().softmax(1).unflatten(0, features.shape[:2]).mean(0)
         patches = functional.interpolate(
             encoded.tokens.patches[:, :PATCH_NUMBERS].float(),
             read.shape[-2:],
             mode="bicubic",
             align_corners=False,
         )
-        coarse = torch.cat([read, patches, told_places(chest_coordinates(found[:, 1:]))], dim=1)
-        fine = grey_values(pixels.to(bundle.device))
-        known = functional.adaptive_avg_pool2d(outlined(found, pixels), fine.shape[-1])
-        return Descriptors(coarse, fine, known.to(bundle.device))
-
-
-def chest_coordinates(lungs: torch.Tensor) -> torch.Tensor:
-    """Places `(B, 2, h, w)` in the chest's own frame, from probabilities `(B, 2, h, w)` of both lungs.
-
-    The first coordinate is -1 at the right lung's centre and 1 at the left one's, along the line through
-    them; the second is across it, in units of twice the lungs' standard deviation, down the body.
-    """
-    return _chest(lungs)[0]
-
-
-def chest_area(lungs: torch.Tensor) -> torch.Tensor:
-    """Cells `(B,)` in one unit of area of the chest's own frame, from the same probabilities."""
-    _, half, spread = _chest(lungs)
-    return (half * 2 * spread)[:, 0, 0] * (lungs.shape[-1] / 2) ** 2
-
-
-def _chest(lungs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Places, and the frame's units across the body and along half of it, of a picture from -1 to 1."""
-    side = lungs.shape[-1]
-    centres = (torch.arange(side, device=lungs.device) + 0.5) * 2 / side - 1
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
-    weight = lungs.square()
-    mass, prior = weight.sum((2, 3)), PRIOR_CELLS * side * side
-    ellipses = (RIGHT_LUNG_PRIOR, LEFT_LUNG_PRIOR)
-    prior_x, prior_y = (
-        lungs.new_tensor(v) * 2 - 1 for v in zip(*((e.x, e.y) for e in ellipses), strict=True)
-    )
-    lung_x = ((weight * x).sum((2, 3)) + prior * prior_x) / (mass + prior)
-    lung_y = ((weight * y).sum((2, 3)) + prior * prior_y) / (mass + prior)
-    across = torch.stack([lung_x[:, 1] - lung_x[:, 0], lung_y[:, 1] - lung_y[:, 0]], dim=1)
-    half = across.norm(dim=1).clamp_min(0.2)[:, None, None] / 2
-    unit = functional.normalize(across, dim=1)[:, :, None, None]
-    dx, dy = x - lung_x.mean(1)[:, None, None], y - lung_y.mean(1)[:, None, None]
-    along = dx * unit[:, 0] + dy * unit[:, 1]
-    down = dy * unit[:, 0] - dx * unit[:, 1]
-    both = weight.sum(1)
-    variance = (both * down.square()).sum((1, 2)) + 2 * prior * RIGHT_LUNG_PRIOR.half_height**2
-    spread = (variance / (both.sum((1, 2)) + 2 * prior)).sqrt().clamp_min(0.1)[:, None, None]
-    return torch.stack([along / half, down / (2 * spread)], dim=1), half, spread
+        coarse = torch.cat([read, patches, told_places(places)], dim=1)
+        return Descriptors(coarse, grey_values(pixels.to(bundle.device)), known, area)
 
 
 def told_places(places: torch.Tensor) -> torch.Tensor:

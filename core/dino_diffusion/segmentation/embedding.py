@@ -17,7 +17,8 @@ import torch
 from dino_diffusion.codes import Code, Segment
 from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.models import ModelBundle
-from dino_diffusion.segmentation.descriptors import Descriptors, chest_area
+from dino_diffusion.segmentation.close_up import CloseUp
+from dino_diffusion.segmentation.descriptors import Descriptors
 from dino_diffusion.segmentation.edge_pull import PULLS
 from dino_diffusion.segmentation.heads import SegmentHead
 from dino_diffusion.segmentation.least_area import believe
@@ -74,13 +75,15 @@ class Lesson:
 class SegmentEmbedding:
     """Learnt segments, joint: at each pixel at most one of them.
 
-    `model` is `observing_id` of the bundle it was learnt for. Raises EmbeddingError for what is none.
+    `model` is `observing_id` of the bundle it was learnt for; `close_up` where its heads look, None for the
+    whole picture. Raises EmbeddingError for what is none.
     """
 
     name: str
     segments: tuple[LearntSegment, ...]
     lessons: tuple[Lesson, ...]
     model: str
+    close_up: CloseUp | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= LONGEST_NAME or not self.name.isprintable():
@@ -144,7 +147,7 @@ class SegmentEmbedding:
         device = seen.coarse.device
         votes = [share * head.to(device)(seen, self.examples) for share, head in self.heads]
         least = torch.stack([head.least for _, head in self.heads]).amin(0)
-        return believe(torch.stack(votes).sum(0), chest_area(seen.known[:, 1:])[:, None] * least)
+        return believe(torch.stack(votes).sum(0), seen.area[:, None] * least)
 
     @property
     def pulls(self) -> list[float]:
@@ -168,6 +171,7 @@ class SegmentEmbedding:
             "segments": [asdict(learnt) for learnt in self.segments],
             "images": [list(lesson.images) for lesson in self.lessons],
             "examples": self.examples,
+            "close_up": asdict(self.close_up) if self.close_up else None,
         }
 
     def save(self, path: str | Path) -> Path:

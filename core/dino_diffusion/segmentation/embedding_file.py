@@ -13,10 +13,11 @@ from safetensors.torch import save
 
 from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.files.atomic import atomic_path
+from dino_diffusion.segmentation.close_up import CloseUp
 from dino_diffusion.segmentation.embedding import MOST_LESSONS, LearntSegment, Lesson, SegmentEmbedding
 
 MAX_BYTES = 1_000_000
-KIND, FORMAT = "dino-diffusion segment embedding", 5
+KIND, FORMAT = "dino-diffusion segment embedding", 6
 HASH, MODEL = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{16}")
 MOST_IMAGES = 1000
 REMEDY = "name a file that `dino-diffusion learn` wrote."
@@ -71,6 +72,7 @@ def load_embedding(path: Path) -> SegmentEmbedding:
             tuple(LearntSegment.from_json(segment) for segment in about["segments"]),
             _lessons(about["images"], tensors),
             _model(about["model"]),
+            CloseUp(**about["close_up"]) if about["close_up"] is not None else None,
         )
     except EmbeddingError as error:
         raise EmbeddingError(f"{path}: {error}") from error

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dino_diffusion.segmentation.descriptors import FINE_WIDTH, Descriptors, chest_area
+from dino_diffusion.segmentation.descriptors import FINE_WIDTH, Descriptors
 from dino_diffusion.segmentation.edge_pull import PULLS
 from dino_diffusion.segmentation.known_regions import REGIONS, known_regions
 from dino_diffusion.segmentation.least_area import least_area
@@ -138,8 +138,7 @@ def train_head(
             if tell is not None:
                 tell(step)
         _fit_names(head, seen.known, targets)
-        unit = chest_area(seen.known[:examples, 1:])
-        head.least.copy_((1 - head.trust) * least_area(targets[:examples], unit))
+        head.least.copy_((1 - head.trust) * least_area(targets[:examples], seen.area[:examples]))
     return head.eval().requires_grad_(False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dino_diffusion.segmentation.descriptors import chest_coordinates
+from dino_diffusion.segmentation.chest_frame import chest_coordinates
 from dino_diffusion.segmentation.zones import ZONES
 
 REGIONS = 1 + 2 * ZONES

@@ -7,33 +7,32 @@ head, and heads vote by how many examples each has seen: nothing of earlier imag
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch.nn import functional
 
-from dino_diffusion.alterations import draw_alteration
 from dino_diffusion.codes import SEGMENTS, segment_of, structure_of
 from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
-from dino_diffusion.segmentation.descriptors import FINE, Descriptors, describe_views
+from dino_diffusion.segmentation.close_up import CloseUp
+from dino_diffusion.segmentation.descriptors import FINE
 from dino_diffusion.segmentation.edge_pull import recovered
 from dino_diffusion.segmentation.embedding import LearntSegment, Lesson, SegmentEmbedding
 from dino_diffusion.segmentation.examples import has_holes, labels_in, parts_of, targets_of
 from dino_diffusion.segmentation.heads import STEPS, train_head
-from dino_diffusion.segmentation.observation import look
+from dino_diffusion.segmentation.observation import observe
+from dino_diffusion.segmentation.shown import DETAIL, Original, batches_of, show
+from dino_diffusion.segmentation.sights import chest_of
+from dino_diffusion.view import ModelView
 
 Example = tuple[Radiograph, np.ndarray]
 """A radiograph and label values `(H, W)` on its grid."""
 
-PICTURES, FEWEST = 24, 4
-"""Pictures to learn from, altered copies included, and the fewest an example is shown in."""
-
-AT_ONCE = 4
+KEPT = 0.5
+"""Least share of a further example's structure that must lie where the earlier ones had theirs."""
 
 
 def learn(
@@ -64,56 +63,66 @@ def learn(
     if start is not None:
         start.check(bundle)
     values = _values(examples, labels, start)
-    views = [look(bundle, radiograph)[0] for radiograph, _ in examples]
-    targets = [
-        targets_of(mask, view, values, radiograph.source.name)
-        for (radiograph, mask), view in zip(examples, views, strict=True)
-    ]
-    pictures, wanted = shown(torch.cat([view.pixels for view in views]), torch.cat(targets), seed)
-    batches = pictures.split(AT_ONCE)
-    total = steps_of(len(examples))
+    total, batches = steps_of(len(examples)), batches_of(len(examples))
 
     def tell(done: int) -> None:
         if callback is not None:
             callback(done, total)
 
-    seen = []
-    for number, batch in enumerate(batches):
-        seen.append(describe_views(bundle, batch, seed + number))
-        tell(number + 1)
-    cells = functional.avg_pool2d(wanted, FINE).to(bundle.device)
-    lessons = Descriptors.joined(seen)
-    head = train_head(lessons, cells, len(examples), seed, lambda step: tell(len(batches) + step))
-    head.recovered.copy_(recovered(wanted[: len(examples)], pictures[: len(examples)]))
+    originals, close_up = _originals(bundle, examples, values, start)
+    lessons = show(bundle, originals, close_up, seed, tell)
+    cells = functional.avg_pool2d(lessons.targets, FINE).to(bundle.device)
+    head = train_head(lessons.descriptors, cells, len(examples), seed, lambda step: tell(batches + step))
+    head.recovered.copy_(recovered(lessons.targets[: len(examples)], lessons.pictures[: len(examples)]))
     # Half precision at once: what is used now is what will be read from the file.
     weights = {key: value.cpu().half() for key, value in head.state_dict().items()}
     lesson = Lesson(weights, tuple(radiograph.source.sha256 for radiograph, _ in examples))
     learnt = _segments(examples, values, name, names or {}, start)
     before = start.lessons if start is not None else ()
-    return SegmentEmbedding(name, learnt, (*before, lesson), bundle.observing_id)
+    return SegmentEmbedding(name, learnt, (*before, lesson), bundle.observing_id, close_up)
 
 
 def steps_of(examples: int) -> int:
     """How many steps the callback of `learn` hears of."""
-    return math.ceil(examples * _shown_each(examples) / AT_ONCE) + STEPS
+    return batches_of(examples) + STEPS
 
 
-def _shown_each(examples: int) -> int:
-    return max(FEWEST, PICTURES // examples)
-
-
-def shown(pixels: torch.Tensor, targets: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views `(N, 1, S, S)` and targets `(N, K, S, S)`, then altered copies of them."""
-    rng = np.random.default_rng(seed)
-    copies = _shown_each(len(pixels)) - 1
-    pictures, wanted = [pixels], [targets]
-    for picture, target in zip(pixels.split(1), targets.split(1), strict=True):
-        for _ in range(copies):
-            alteration = draw_alteration(rng)
-            pictures.append(alteration.picture(picture))
-            moved = alteration.labels(target[:, 1:])
-            wanted.append(torch.cat([(1 - moved.sum(1, keepdim=True)).clamp_min(0), moved], dim=1))
-    return torch.cat(pictures), torch.cat(wanted)
+def _originals(
+    bundle: ModelBundle,
+    examples: Sequence[Example],
+    values: tuple[int, ...],
+    start: SegmentEmbedding | None,
+) -> tuple[list[Original], CloseUp | None]:
+    """The examples as they are to be shown, and the part to show of them, None for the whole."""
+    names = [radiograph.source.name for radiograph, _ in examples]
+    observations = [observe(bundle, radiograph) for radiograph, _ in examples]
+    targets = [
+        targets_of(mask, observation.view, values, name)
+        for (_, mask), observation, name in zip(examples, observations, names, strict=True)
+    ]
+    structures = [(target[0, 1:].sum(0) > 0.5).numpy() for target in targets]
+    chests = [chest_of(bundle, observation.features) for observation in observations]
+    close_up = start.close_up if start is not None else CloseUp.around(structures, chests)
+    if close_up is None:
+        return [
+            Original(observation.view.pixels, target, observation.view.square.side)
+            for observation, target in zip(observations, targets, strict=True)
+        ], None
+    for structure, chest, name in zip(structures, chests, names, strict=True):
+        box = close_up.box(chest, bundle.size)
+        inside = structure[box.top : box.top + box.side, box.left : box.left + box.side]
+        if inside.sum() < KEPT * structure.sum():
+            raise EmbeddingError(
+                f"{name}: the structure lies elsewhere in the chest than in the examples that were taught "
+                "before; learn it anew from all of them at once."
+            )
+    originals = []
+    for (radiograph, mask), observation, name in zip(examples, observations, names, strict=True):
+        square = observation.view.square.resized(DETAIL * bundle.size)
+        pixels = square.to_model(observation.view.scale.apply(radiograph.pixels))
+        detailed = ModelView(pixels, square, observation.view.scale)
+        originals.append(Original(pixels, targets_of(mask, detailed, values, name), square.side))
+    return originals, close_up
 
 
 def _values(

@@ -13,14 +13,13 @@ from dino_diffusion.device import inference
 from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap
-from dino_diffusion.segmentation.descriptors import Descriptors, describe
 from dino_diffusion.segmentation.edge_pull import pulled
 from dino_diffusion.segmentation.embedding import SegmentEmbedding, check_together
 from dino_diffusion.segmentation.examples import keep_parts
 from dino_diffusion.segmentation.lungs import BLEED
 from dino_diffusion.segmentation.observation import Observation
 from dino_diffusion.segmentation.refine import guided_upsample
-from dino_diffusion.view import ModelView
+from dino_diffusion.segmentation.sights import Sight, Sights
 from dino_diffusion.view_report import PROPER, ViewReport
 
 RADIUS = 2
@@ -61,32 +60,25 @@ def segment_with(
     embeddings does not matter. Of each label as many regions stay as its examples had.
     Raises EmbeddingError for embeddings of another bundle and for two that give the same label value.
     """
-    return segment_described(bundle, observation, describe(bundle, observation), embeddings)
+    return segment_seen(Sights(bundle, observation), embeddings)
 
 
-def segment_described(
-    bundle: ModelBundle,
-    observation: Observation,
-    seen: Descriptors,
-    embeddings: Sequence[SegmentEmbedding],
-) -> LearntSegmentation:
-    """`segment_with` from descriptors that are there already, for who applies many embeddings one by one."""
+def segment_seen(sights: Sights, embeddings: Sequence[SegmentEmbedding]) -> LearntSegmentation:
+    """`segment_with`, for who applies many embeddings to one radiograph one by one."""
+    bundle, observation = sights.bundle, sights.observation
     if not embeddings:
         raise EmbeddingError("There is no segment embedding to apply; name one that was learnt.")
     check_together(tuple(embeddings))
     for embedding in embeddings:
         embedding.check(bundle)
-    radiograph, view = observation.radiograph, observation.view
+    radiograph = observation.radiograph
     with inference(bundle.device):
-        votes = [embedding.probabilities(seen) for embedding in embeddings]
-        doubts = torch.cat([1 - (2 * vote[:, :1] - 1).abs() for vote in votes], dim=1).cpu()
-        refined = [_refined(vote, view, embedding) for vote, embedding in zip(votes, embeddings, strict=True)]
-    labels = _winners(view, embeddings, refined)
-    areas = [float(2 * (1 - vote[:, 0]).sum()) for vote in votes]
+        answers = [_Answer.of(embedding, sights.of(embedding.close_up)) for embedding in embeddings]
+    labels = _winners(radiograph.shape, answers)
     uncertainties = {
-        name: float(np.clip(float(doubt.sum()) / max(area, 1e-6), 0, 1))
-        for name, doubt, area in zip(_names(embeddings), doubts[0], areas, strict=True)
+        name: answer.uncertainty for name, answer in zip(_names(embeddings), answers, strict=True)
     }
+    doubtful = [answer.sight.view.to_source(answer.doubt)[0, 0].numpy() for answer in answers]
     segments = {learnt.segment.value: learnt.segment for e in embeddings for learnt in e.segments}
     names = {value: segment.name for value, segment in segments.items()}
     missing = [name for value, name in names.items() if not (labels == value).any()]
@@ -94,51 +86,70 @@ def segment_described(
     return LearntSegmentation(
         Labelmap(labels, radiograph, names, segments),
         uncertainties,
-        view.to_source(doubts.amax(1, keepdim=True))[0, 0].numpy(),
+        np.maximum.reduce(doubtful),
         observation.report,
         (*observation.report.warnings, *said),
     )
 
 
-def _refined(vote: torch.Tensor, view: ModelView, embedding: SegmentEmbedding) -> np.ndarray:
-    """Probabilities `(1, labels + 1, h, w)` to `(labels + 1, S, S)`: cut where edges draw a label's outline,
-    elsewhere as the guided filter leaves them."""
-    pulls = torch.tensor(embedding.pulls)
-    labels = pulled(vote[0, 1:], view.pixels[0], pulls.tolist(), view.square.size)
-    if (pulls == 0).any():
-        even = vote[:, 1:][:, pulls == 0]
-        labels[pulls == 0] = guided_upsample(even, view.pixels.to(vote.device), RADIUS)[0].cpu()
-    labels = labels / labels.sum(0).clamp_min(1)
-    return torch.cat([1 - labels.sum(0, keepdim=True), labels]).numpy()
+@dataclass(frozen=True)
+class _Answer:
+    """What an embedding says of one sight: probabilities `vote` (1, labels + 1, h, w)."""
+
+    embedding: SegmentEmbedding
+    sight: Sight
+    vote: torch.Tensor
+
+    @classmethod
+    def of(cls, embedding: SegmentEmbedding, sight: Sight) -> _Answer:
+        return cls(embedding, sight, embedding.probabilities(sight.descriptors).cpu())
+
+    @property
+    def doubt(self) -> torch.Tensor:
+        """How far each place is from certain, `(1, 1, h, w)` in [0, 1]."""
+        return 1 - (2 * self.vote[:, :1] - 1).abs()
+
+    @property
+    def uncertainty(self) -> float:
+        """Doubtful area relative to labelled area, in [0, 1]."""
+        area = float(2 * (1 - self.vote[:, 0]).sum())
+        return float(np.clip(float(self.doubt.sum()) / max(area, 1e-6), 0, 1))
+
+    def refined(self) -> np.ndarray:
+        """Probabilities `(labels + 1, s, s)` on the view's grid: cut where edges draw a label's outline,
+        elsewhere as the guided filter leaves them."""
+        pixels, pulls = self.sight.view.pixels, torch.tensor(self.embedding.pulls)
+        labels = pulled(self.vote[0, 1:], pixels[0], pulls.tolist(), pixels.shape[-1])
+        if (pulls == 0).any():
+            even = self.vote[:, 1:][:, pulls == 0]
+            labels[pulls == 0] = guided_upsample(even, pixels, RADIUS)[0]
+        labels = labels / labels.sum(0).clamp_min(1)
+        return torch.cat([1 - labels.sum(0, keepdim=True), labels]).numpy()
+
+    def kept(self) -> np.ndarray:
+        """Probabilities `(labels, s, s)`: zero away from the parts that stay, HOLE where a hole is filled."""
+        maps = self.refined()
+        winner = np.where(maps[1:].sum(0) > 0.5, maps[1:].argmax(0), -1)
+        kept = np.zeros_like(maps[1:])
+        for index, learnt in enumerate(self.embedding.segments):
+            region = winner == index
+            parts = keep_parts(region, learnt.parts, learnt.filled)
+            near = ndimage.binary_dilation(parts, iterations=BLEED)
+            kept[index] = np.where(parts & (winner < 0), HOLE, maps[1 + index] * near)
+        return kept
 
 
-def _winners(
-    view: ModelView, embeddings: Sequence[SegmentEmbedding], refined: Sequence[np.ndarray]
-) -> np.ndarray:
-    """`(H, W)` labels from each embedding's probabilities `(labels + 1, S, S)` over the view."""
-    shape = view.square.height, view.square.width
+def _winners(shape: tuple[int, int], answers: Sequence[_Answer]) -> np.ndarray:
+    """`(H, W)` labels on the radiograph's own grid."""
     best, labels = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.uint8)
-    for embedding, maps in zip(embeddings, refined, strict=True):
-        kept = torch.from_numpy(_kept(embedding, maps))[None]
-        on_source = view.to_source(kept)[0].numpy()
+    for answer in answers:
+        on_source = answer.sight.view.to_source(torch.from_numpy(answer.kept())[None])[0].numpy()
         claimed = on_source.sum(0) > 0.5
-        for value, probability in zip(embedding.values, on_source, strict=True):
+        for value, probability in zip(answer.embedding.values, on_source, strict=True):
             ahead = claimed & (probability > best)
             labels[ahead] = value
             best[ahead] = probability[ahead]
     return labels
-
-
-def _kept(embedding: SegmentEmbedding, maps: np.ndarray) -> np.ndarray:
-    """Probabilities `(labels, S, S)`: zero away from the parts that stay, HOLE where a hole is filled."""
-    winner = np.where(maps[1:].sum(0) > 0.5, maps[1:].argmax(0), -1)
-    kept = np.zeros_like(maps[1:])
-    for index, learnt in enumerate(embedding.segments):
-        region = winner == index
-        parts = keep_parts(region, learnt.parts, learnt.filled)
-        near = ndimage.binary_dilation(parts, iterations=BLEED)
-        kept[index] = np.where(parts & (winner < 0), HOLE, maps[1 + index] * near)
-    return kept
 
 
 def _names(embeddings: Sequence[SegmentEmbedding]) -> list[str]:

@@ -29,7 +29,7 @@ def close_features(picture: torch.Tensor, source_side: int, look: Look) -> torch
     size = picture.shape[-1] // FINER
     boxes = [Box(left, top, size) for top, left in _corners(size)]
     parts = torch.cat([picture[..., box.top : box.top + size, box.left : box.left + size] for box in boxes])
-    told = (Box(*(round(n * source_side / (FINER * size)) for n in (b.left, b.top, b.side))) for b in boxes)
+    told = (box.scaled(source_side / (FINER * size)) for box in boxes)
     frames = torch.tensor([frame_of(box, source_side, size).numbers() for box in told])
     features = look(parts, frames)
     grid = features.shape[-1]

@@ -13,11 +13,11 @@ from dino_diffusion.evaluation.overlap import mean_dice, structures_of
 from dino_diffusion.files.read_labels import read_labels
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
-from dino_diffusion.segmentation.descriptors import describe
 from dino_diffusion.segmentation.embedding import SegmentEmbedding
 from dino_diffusion.segmentation.learn import Example
-from dino_diffusion.segmentation.learnt import segment_described
+from dino_diffusion.segmentation.learnt import segment_seen
 from dino_diffusion.segmentation.observation import observe
+from dino_diffusion.segmentation.sights import Sights
 from monailabel_app.lib.embeddings import Learnt
 from monailabel_app.lib.engine import image_file
 from monailabel_app.lib.errors import RequestError
@@ -107,7 +107,7 @@ def agreement(
     scores = []
     for radiograph, mask in checks:
         observation = observe(bundle, radiograph, callback=callback)
-        seen = describe(bundle, observation)
-        found = [segment_described(bundle, observation, seen, [each]).labelmap.labels for each in embeddings]
+        sights = Sights(bundle, observation)
+        found = [segment_seen(sights, [each]).labelmap.labels for each in embeddings]
         scores.append([mean_dice(labels, mask, structures_of([value])) for labels in found])
     return [float(score) for score in np.mean(scores, axis=0)]

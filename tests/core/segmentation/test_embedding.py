@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from dino_diffusion.codes import segment_of, structure_of
 from dino_diffusion.errors import EmbeddingError
+from dino_diffusion.segmentation.close_up import CloseUp
 from dino_diffusion.segmentation.descriptors import FINE_WIDTH, KNOWN, Descriptors
 from dino_diffusion.segmentation.embedding import (
     MOST_LESSONS,
@@ -44,7 +45,7 @@ def lesson(labels: int = 2, images: tuple[str, ...] = ("a" * 64,), seed: int = 0
 
 def some_descriptors() -> Descriptors:
     known = torch.randn(1, KNOWN, 8, 8).softmax(1)
-    return Descriptors(torch.randn(1, WIDTH, 4, 4), torch.randn(1, FINE_WIDTH, 8, 8), known)
+    return Descriptors(torch.randn(1, WIDTH, 4, 4), torch.randn(1, FINE_WIDTH, 8, 8), known, torch.ones(1))
 
 
 def embedding(**changes: Any) -> SegmentEmbedding:
@@ -66,11 +67,12 @@ def rewritten(path: Path, tensors: dict[str, Any] | None = None, **changes: Any)
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
-    first = embedding(lessons=(lesson(), lesson(images=("b" * 64, "c" * 64), seed=1)))
+    lessons = (lesson(), lesson(images=("b" * 64, "c" * 64), seed=1))
+    first = embedding(lessons=lessons, close_up=CloseUp(0.1, -0.9, 0.8))
     path = first.save(tmp_path / "clavicles.safetensors")
     assert path.stat().st_size < MAX_BYTES
     second = SegmentEmbedding.load(path)
-    assert second.about() == first.about()
+    assert second.about() == first.about() and second.close_up == first.close_up
     assert second.examples == 3 and second.values == (16, 17)
     seen = some_descriptors()
     assert torch.equal(first.probabilities(seen), second.probabilities(seen))
@@ -136,6 +138,11 @@ def test_another_kind_of_safetensors_file_is_refused(tmp_path: Path) -> None:
         {"images": [["a" * 64], ["b" * 64]]},
         {"segments": []},
         {"segments": [{"segment": {"value": 0}}]},
+        {"close_up": 3},
+        {"close_up": {"across": 0.0, "down": 0.0}},
+        {"close_up": {"across": 0.0, "down": float("nan"), "side": 1.0}},
+        {"close_up": {"across": 0.0, "down": 0.0, "side": -1.0}},
+        {"close_up": {"across": "0", "down": 0.0, "side": 1.0}},
         {"format": str(FORMAT + 1)},
     ],
 )

@@ -13,14 +13,8 @@ from dino_diffusion.errors import Cancelled, EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation import heads, observe
-from dino_diffusion.segmentation.descriptors import (
-    FINE_WIDTH,
-    KNOWN,
-    PLACE_WIDTH,
-    Descriptors,
-    chest_coordinates,
-    told_places,
-)
+from dino_diffusion.segmentation.chest_frame import chest_coordinates
+from dino_diffusion.segmentation.descriptors import FINE_WIDTH, KNOWN, PLACE_WIDTH, Descriptors, told_places
 from dino_diffusion.segmentation.embedding import SegmentEmbedding
 from dino_diffusion.segmentation.examples import has_holes, keep_parts, parts_of
 from dino_diffusion.segmentation.learn import learn, steps_of
@@ -99,7 +93,8 @@ def described() -> Descriptors:
     known[:, 0] = 1 - known.sum(1)
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(2, 6 + PLACE_WIDTH, 6, 6, generator=generator)
-    return Descriptors(coarse, torch.randn(2, FINE_WIDTH, 12, 12, generator=generator), known)
+    fine = torch.randn(2, FINE_WIDTH, 12, 12, generator=generator)
+    return Descriptors(coarse, fine, known, torch.full((2,), 20.0))
 
 
 def layers(*labels: torch.Tensor) -> torch.Tensor:

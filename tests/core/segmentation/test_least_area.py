@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dino_diffusion.segmentation.descriptors import chest_area
+from dino_diffusion.segmentation.chest_frame import ChestFrame
 from dino_diffusion.segmentation.least_area import LOWEST, believe, least_area
 
 
@@ -67,5 +67,5 @@ def test_area_is_counted_in_units_of_the_chest() -> None:
             maps[:, lung, 32 - 8 * scale : 32 + 8 * scale, middle - 3 * scale : middle + 3 * scale] = 1
         return maps
 
-    large, small = (float(chest_area(lungs(scale))) for scale in (3, 2))
+    large, small = (float(ChestFrame.of(lungs(scale)).area) for scale in (3, 2))
     assert 0.85 < (large / small) / (3 / 2) ** 2 < 1.15
