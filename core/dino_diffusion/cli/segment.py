@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     from dino_diffusion.segmentation.learnt import LearntSegmentation
     from dino_diffusion.segmentation.lungs import LungSegmentation
     from dino_diffusion.segmentation.observation import Observation
+    from dino_diffusion.view import ModelView
 
 OVERLAY_ENDING = "_overlay"
 
-GPU_BATCH = 16
+GPU_BATCH = 32
 
 Outcome = dict[str, Any] | Exception
 Begun = Exception | Future[Outcome]
-Read = tuple["Radiograph | Exception", float]
+Read = tuple["tuple[Radiograph, ModelView] | Exception", float]
 
 
 def segment(
@@ -62,7 +63,7 @@ def segment(
     json: options.Json = False,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Files at once.", show_default="1, on a GPU 16"),
+        typer.Option(min=1, metavar="N", help="Files at once.", show_default="1, on a GPU 32"),
     ] = None,
     bench: Annotated[
         bool, typer.Option("--bench", help="Label each input twice and print the second call's times.")
@@ -78,6 +79,8 @@ def segment(
 
     Results are called DIR/<stem>.<ext>; a second input of the same stem gets -2, the next -3.
     """
+    import torch
+
     from dino_diffusion.files.inputs import list_inputs, output_names
     from dino_diffusion.segmentation.cut_processes import cut_processes
 
@@ -96,10 +99,12 @@ def segment(
         results: list[dict[str, Any]] = []
         files = list(map(File, paths, *zip(*file_names(output_names(paths)), strict=True)))
         at_once = batch or (GPU_BATCH if loaded.device.type == "cuda" else 1)
+        threads = 1 if at_once > 1 else torch.get_num_threads()
         with (
             console.progress("Labelling", len(paths)) as advance,
             cut_processes(1 if learnt else min(at_once, len(paths), os.cpu_count() or 1)) as cut,
-            ThreadPoolExecutor(at_once) as pool,
+            # Many threads, each with threads of its own for torch, would only wait for each other.
+            ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(threads,)) as pool,
         ):
             job = Job(loaded, output, format.value if format else None, overlay, own, cut, zones, learnt)
             for file, first, second in job.labelled(files, at_once, pool, twice=bench):
@@ -158,12 +163,12 @@ class Job:
         them are outlined and written. `twice`: label each again, for its times; the second entry comes too.
         """
         chunks = [files[start : start + at_once] for start in range(0, len(files), at_once)]
-        ahead = [pool.submit(_read, file) for file in chunks[0]] if chunks else []
+        ahead = [pool.submit(self._read, file) for file in chunks[0]] if chunks else []
         before: list[tuple[File, Begun]] = []
         for number, chunk in enumerate(chunks):
             read, ahead = [future.result() for future in ahead], []
             if number + 1 < len(chunks):
-                ahead = [pool.submit(_read, file) for file in chunks[number + 1]]
+                ahead = [pool.submit(self._read, file) for file in chunks[number + 1]]
             if twice:
                 first, second = ([_done(one) for one in self._begin(chunk, read, pool)] for _ in range(2))
                 for file, entry, again in zip(chunk, first, second, strict=True):
@@ -174,12 +179,25 @@ class Job:
             before = list(zip(chunk, begun, strict=True))
         yield from ((file, _done(one), None) for file, one in before)
 
+    def _read(self, file: File) -> Read:
+        """The radiograph and its view, or why there is none, and the seconds it took."""
+        from dino_diffusion.radiograph import Radiograph
+
+        start = time.perf_counter()
+        picture: tuple[Radiograph, ModelView] | Exception
+        try:
+            radiograph = Radiograph.read(file.path)
+            picture = radiograph, radiograph.model_view(self.bundle.size)
+        except Exception as error:
+            picture = error
+        return picture, time.perf_counter() - start
+
     def _begin(self, files: list[File], read: list[Read], pool: ThreadPoolExecutor) -> list[Begun]:
         """Observes what was read; the rest of the work on each goes on in `pool`."""
         from dino_diffusion.segmentation.observation import observe_many
 
         start = time.perf_counter()
-        good = [radiograph for radiograph, _ in read if not isinstance(radiograph, Exception)]
+        good = [picture for picture, _ in read if not isinstance(picture, Exception)]
         try:
             seen = iter(observe_many(self.bundle, good) if good else [])
         except Exception as error:
@@ -189,10 +207,10 @@ class Job:
             return [self._begin([file], [one], pool)[0] for file, one in zip(files, read, strict=True)]
         shared = (time.perf_counter() - start) / max(1, len(good))
         return [
-            radiograph
-            if isinstance(radiograph, Exception)
+            picture
+            if isinstance(picture, Exception)
             else pool.submit(self._finish, file, next(seen), seconds, shared)
-            for file, (radiograph, seconds) in zip(files, read, strict=True)
+            for file, (picture, seconds) in zip(files, read, strict=True)
         ]
 
     def _finish(self, file: File, observation: Observation, read: float, observed: float) -> Outcome:
@@ -346,17 +364,6 @@ def describe(result: dict[str, Any]) -> list[str]:
 
 def _bench(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return {"first": first["seconds"], "warm": second["seconds"]}
-
-
-def _read(file: File) -> Read:
-    """The radiograph or why there is none, and the seconds it took."""
-    from dino_diffusion.radiograph import Radiograph
-
-    start = time.perf_counter()
-    try:
-        return Radiograph.read(file.path), time.perf_counter() - start
-    except Exception as error:
-        return error, time.perf_counter() - start
 
 
 def _told(path: Path, error: Exception) -> str:

@@ -55,9 +55,14 @@ def observe(
     return Observation(radiograph, view, encoded, features, widths, seed, report, maps)
 
 
-def observe_many(bundle: ModelBundle, radiographs: Sequence[Radiograph], seed: int = 0) -> list[Observation]:
-    """Several at once, which keeps a GPU busy; each is seen as `observe` sees it alone, but for rounding."""
-    views = [radiograph.model_view(bundle.size) for radiograph in radiographs]
+def observe_many(
+    bundle: ModelBundle, pictures: Sequence[tuple[Radiograph, ModelView]], seed: int = 0
+) -> list[Observation]:
+    """Several with their model views at once, which keeps a GPU busy.
+
+    Each is seen as `observe` sees it alone, but for rounding.
+    """
+    radiographs, views = zip(*pictures, strict=True)
     with inference(bundle.device):
         pixels = torch.cat([view.pixels for view in views]).to(bundle.device)
         encoded = Encoded.of(pixels, bundle.encoder, bundle.autoencoder)

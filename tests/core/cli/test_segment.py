@@ -181,10 +181,10 @@ def test_files_that_models_refuse_together_are_labelled_one_by_one(
     module = importlib.import_module("dino_diffusion.segmentation.observation")
     honest = module.observe_many
 
-    def crowded(bundle: object, radiographs: list, seed: int = 0) -> object:
-        if len(radiographs) > 1:
+    def crowded(bundle: object, pictures: list, seed: int = 0) -> object:
+        if len(pictures) > 1:
             raise RuntimeError("CUDA out of memory")
-        return honest(bundle, radiographs, seed)
+        return honest(bundle, pictures, seed)
 
     monkeypatch.setattr(module, "observe_many", crowded)
     done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder, "--batch", 3)

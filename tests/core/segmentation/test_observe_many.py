@@ -21,7 +21,8 @@ def test_each_is_seen_as_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         "of",
         lambda checks, tokens: ViewReport(negative=torch.allclose(tokens.cls, dark, atol=1e-3)),
     )
-    for film, together in zip(films, observe_many(bundle, films, seed=3), strict=True):
+    pictures = [(film, film.model_view(bundle.size)) for film in films]
+    for film, together in zip(films, observe_many(bundle, pictures, seed=3), strict=True):
         alone = observe(bundle, film, seed=3)
         assert together.radiograph is film and together.report == alone.report
         assert together.report.negative == (film is films[1])
