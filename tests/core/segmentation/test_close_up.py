@@ -15,7 +15,8 @@ from dino_diffusion.segmentation.close_up import LEAST, MOST, CloseUp
 from dino_diffusion.segmentation.embedding import SegmentEmbedding
 from dino_diffusion.segmentation.learn import learn
 from dino_diffusion.segmentation.learnt import segment_seen, segment_with
-from dino_diffusion.segmentation.sights import CloseView, Sights, chest_of
+from dino_diffusion.segmentation.shown import PICTURES, Original, batches_of, show
+from dino_diffusion.segmentation.sights import CloseView, Sights, chest_of, close_side
 from tests.tiny import smooth_picture, tiny_bundle
 
 SIDE = 256
@@ -142,6 +143,28 @@ def test_what_is_seen_closely_is_that_part_of_the_film(
     shown = view.to_source(view.pixels)[0, 0].numpy()[view.window.region]
     wanted = view.window.scale.apply(film.pixels[view.window.region])
     assert np.abs(shown - wanted).mean() < 0.05
+
+
+def test_copies_show_the_structure_where_their_targets_say(bundle: ModelBundle, film: Radiograph) -> None:
+    view = observe(bundle, film).view
+    square = view.square.resized(4 * bundle.size)
+    picture, mask = square.to_model(view.scale.apply(film.pixels)), square.to_model(MASK == 30)
+    original = Original(picture, torch.cat([1 - mask, mask], dim=1), square.side)
+    tube = CloseUp(0.24, -0.5, 1.2)
+    told: list[int] = []
+    lessons = show(bundle, [original], tube, seed=1, tell=told.append)
+    assert told == list(range(1, batches_of(1) + 1))
+    size = close_side(bundle)
+    assert lessons.pictures.shape == (PICTURES, 1, size, size)
+    assert lessons.targets.shape == (PICTURES, 2, size, size)
+    assert lessons.descriptors.area.shape == (PICTURES,)
+    shares = lessons.targets[:, 1]
+    whole = shares.sum((1, 2)) > 20
+    assert whole.sum() > PICTURES / 2, "the square is displaced, but not so far that it misses"
+    grey = lessons.pictures[whole, 0]
+    inside = (grey * shares[whole]).sum((1, 2)) / shares[whole].sum((1, 2))
+    assert (inside > grey.mean((1, 2)) + 0.1).float().mean() > 0.9
+    assert len({tuple(each.flatten().tolist()) for each in shares}) == PICTURES, "each copy is another one"
 
 
 def test_each_place_is_looked_at_once(
