@@ -56,7 +56,8 @@ def learn(
         callback: called with (done, total) after every step; may raise Cancelled.
 
     Raises:
-        EmbeddingError: a mask is empty, lies on another grid, holds no labels or other ones than `start`.
+        EmbeddingError: a mask is empty, lies on another grid, holds no labels or other ones than `start`, or
+            a small structure lies elsewhere in the chest than that of `start`.
     """
     if not examples:
         raise EmbeddingError("There is no example to learn from; give an image and its mask.")
@@ -100,7 +101,9 @@ def _originals(
         targets_of(mask, observation.view, values, name)
         for (_, mask), observation, name in zip(examples, observations, names, strict=True)
     ]
-    structures = [(target[0, 1:].sum(0) > 0.5).numpy() for target in targets]
+    covered = [target[0, 1:].sum(0) for target in targets]
+    # Half of the most, not of all: a wire fills no cell.
+    structures = [(shares > shares.max() / 2).numpy() for shares in covered]
     chests = [chest_of(bundle, observation.features) for observation in observations]
     close_up = start.close_up if start is not None else CloseUp.around(structures, chests)
     if close_up is None:

@@ -108,6 +108,11 @@ def film() -> Radiograph:
     return Radiograph.from_array(picture)
 
 
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "STEPS", 3)
+
+
 MASK = np.zeros(SHAPE, np.uint8)
 MASK[20:60, 59:64] = 30
 
@@ -176,10 +181,10 @@ def test_each_place_is_looked_at_once(
     assert np.array_equal(segment_seen(sights, [tube]).labelmap.labels, first.labelmap.labels)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_refining_looks_where_it_looked_before(
-    bundle: ModelBundle, film: Radiograph, tube: SegmentEmbedding, monkeypatch: pytest.MonkeyPatch
+    bundle: ModelBundle, film: Radiograph, tube: SegmentEmbedding
 ) -> None:
-    monkeypatch.setattr(heads, "STEPS", 3)
     again = learn(bundle, [(film, np.roll(MASK, 2, axis=1))], "tube", start=tube)
     assert again.close_up == tube.close_up and again.examples == 2
     elsewhere = np.zeros(SHAPE, np.uint8)
@@ -197,3 +202,12 @@ def test_a_thick_structure_is_looked_for_in_the_whole_picture(bundle: ModelBundl
 def test_the_chest_of_an_observation_is_that_of_its_lungs(bundle: ModelBundle, film: Radiograph) -> None:
     chest = chest_of(bundle, observe(bundle, film).features)
     assert chest.centre.shape == (1, 2) and torch.isfinite(chest.units).all() and (chest.units > 0).all()
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_a_wire_thinner_than_a_model_pixel_is_taught_too(bundle: ModelBundle) -> None:
+    wide = Radiograph.from_array(smooth_picture(2, 1000, 800))
+    mask = np.zeros(wide.shape, np.uint8)
+    mask[100:350, 396:405] = 30  # on the border of two model pixels
+    wire = learn(bundle, [(wide, mask)], "wire")
+    assert wire.close_up is not None and wire.values == (30,)
