@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,22 +60,20 @@ def agglomerate(values: np.ndarray, sizes: np.ndarray, pairs: np.ndarray) -> Mer
     """
     leaves = len(values)
     nodes = 2 * leaves - 1
-    means = np.zeros((nodes, values.shape[1]))
-    means[:leaves] = values
-    weights = np.zeros(nodes)
-    weights[:leaves] = np.asarray(sizes) / np.mean(sizes)
-    parents = np.arange(nodes)
+    # Plain numbers: for a few neighbours and channels, arrays take longer to make than to use.
+    means: list[list[float]] = values.tolist() + [[]] * (leaves - 1)
+    weights: list[float] = (np.asarray(sizes) / np.mean(sizes)).tolist() + [0.0] * (leaves - 1)
+    parents = list(range(nodes))
     neighbours: list[set[int]] = [set() for _ in range(nodes)]
     for first, second in pairs.tolist():
         neighbours[first].add(second)
         neighbours[second].add(first)
 
-    def costs(one: np.ndarray | int, others: np.ndarray) -> list[float]:
-        apart = means[one] - means[others]
-        both = weights[one] * weights[others] / (weights[one] + weights[others])
-        return (np.einsum("ij,ij->i", apart, apart) * both).tolist()
+    def cost(one: int, other: int) -> float:
+        both = weights[one] * weights[other] / (weights[one] + weights[other])
+        return math.dist(means[one], means[other]) ** 2 * both
 
-    heap = list(zip(costs(pairs[:, 0], pairs[:, 1]), *pairs.T.tolist(), strict=True))
+    heap = [(cost(first, second), first, second) for first, second in pairs.tolist()]
     heapq.heapify(heap)
     for merged in range(leaves, nodes):
         while True:
@@ -83,13 +82,13 @@ def agglomerate(values: np.ndarray, sizes: np.ndarray, pairs: np.ndarray) -> Mer
                 break
         parents[first] = parents[second] = merged
         weights[merged] = weights[first] + weights[second]
-        means[merged] = weights[first] * means[first] + weights[second] * means[second]
-        means[merged] /= weights[merged]
-        around = sorted((neighbours[first] | neighbours[second]) - {first, second})
-        neighbours[merged].update(around)
-        for other in around:
+        means[merged] = [
+            (weights[first] * one + weights[second] * other) / weights[merged]
+            for one, other in zip(means[first], means[second], strict=True)
+        ]
+        neighbours[merged] = (neighbours[first] | neighbours[second]) - {first, second}
+        for other in neighbours[merged]:
             neighbours[other] -= {first, second}
             neighbours[other].add(merged)
-        for cost, other in zip(costs(merged, np.array(around, dtype=int)), around, strict=True):
-            heapq.heappush(heap, (cost, other, merged))
-    return MergeTree(parents, leaves)
+            heapq.heappush(heap, (cost(other, merged), other, merged))
+    return MergeTree(np.array(parents), leaves)
