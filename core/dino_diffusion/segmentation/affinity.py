@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch.nn import functional
 
 from dino_diffusion.attention import AttentionMap
@@ -57,12 +57,16 @@ def spectral_embedding(affinities: torch.Tensor, channels: int = EIGENVECTORS) -
     `(channels, cells)`, fewer for a tiny graph, each of unit variance: cells that a random walk on the graph
     hardly tells apart lie close together.
     """
-    graph = affinities.float().cpu().numpy()  # in double precision the same vectors, at twice the traffic
-    degree = np.sqrt(graph.sum(1))
-    normalised = graph / degree[:, None] / degree
+    graph = affinities.float().cpu()  # in double precision the same vectors, at twice the traffic
+    root = graph.sum(1).sqrt()
+    normalised, degree = graph / root[:, None] / root, root.numpy()
     kept = min(channels, len(graph) - 2)
+    # Multiplied by torch: its threads are awake, while those of NumPy's library would fight with them.
+    product = LinearOperator(
+        normalised.shape, lambda vector: (normalised @ torch.from_numpy(vector)).numpy(), dtype=np.float32
+    )
     # A fixed start: the same graph always gives the same vectors.
-    values, vectors = eigsh(normalised, k=kept + 1, which="LA", v0=degree, tol=1e-4)
+    values, vectors = eigsh(product, k=kept + 1, which="LA", v0=degree, tol=1e-4)
     leading = vectors[:, np.argsort(-values)[1:]] / degree[:, None]
     leading -= leading.mean(0)
     return torch.from_numpy((leading / leading.std(0)).T).float()
