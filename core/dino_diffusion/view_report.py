@@ -30,12 +30,16 @@ class ViewReport:
     foreign: bool = False
 
     @classmethod
-    def of(cls, checks: ViewChecks | None, tokens: EncoderOutput) -> ViewReport:
-        """Of one picture; of checks that a bundle lacks there is nothing to say."""
+    def of(cls, checks: ViewChecks | None, tokens: EncoderOutput) -> list[ViewReport]:
+        """Of each picture of a batch; of checks that a bundle lacks there is nothing to say."""
+        import torch
+
         if checks is None:
-            return cls()
-        said = checks.negative(tokens), checks.mirrored(tokens), checks.foreign(tokens)
-        return cls(*(bool(score > 0) for score in said))
+            return [cls()] * len(tokens.cls)
+        scores = torch.stack(
+            [checks.negative(tokens), checks.mirrored(tokens), checks.foreign(tokens)], dim=1
+        )
+        return [cls(*said) for said in (scores > 0).tolist()]  # a GPU is waited for once
 
     @property
     def warnings(self) -> tuple[str, ...]:

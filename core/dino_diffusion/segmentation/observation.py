@@ -66,9 +66,10 @@ def observe_many(
     with inference(bundle.device):
         pixels = torch.cat([view.pixels for view in views]).to(bundle.device)
         encoded = Encoded.of(pixels, bundle.encoder, bundle.autoencoder)
+        reports = ViewReport.of(bundle.readout.checks, encoded.tokens)
         looked = [
-            (view, one := encoded[number], ViewReport.of(bundle.readout.checks, one.tokens))
-            for number, view in enumerate(views)
+            (view, encoded[number], report)
+            for number, (view, report) in enumerate(zip(views, reports, strict=True))
         ]
     looked = [
         look(bundle, radiograph) if seen[2].negative else seen
@@ -106,7 +107,7 @@ def _encoded(
     view = radiograph.model_view(bundle.size, negative)
     with inference(bundle.device):
         encoded = Encoded.of(view.pixels.to(bundle.device), bundle.encoder, bundle.autoencoder)
-        return view, encoded, ViewReport.of(bundle.readout.checks, encoded.tokens)
+        return view, encoded, ViewReport.of(bundle.readout.checks, encoded.tokens)[0]
 
 
 def _joined(layers: list[list[torch.Tensor]]) -> tuple[torch.Tensor, tuple[int, ...]]:

@@ -5,8 +5,9 @@ import torch
 
 from dino_diffusion.models.encoder import EncoderOutput
 from dino_diffusion.models.readout import LungReadout
-from dino_diffusion.models.view_checks import PATCH_NUMBERS, side_difference
+from dino_diffusion.models.view_checks import PATCH_NUMBERS, ViewChecks, side_difference
 from dino_diffusion.training.view_checks import fit_view_checks, logistic_regression, spoil
+from dino_diffusion.view_report import ViewReport
 
 SIZE = 48
 
@@ -93,3 +94,14 @@ def test_checks_travel_with_the_readout_and_a_head_without_them_loads(tmp_path) 
         LungReadout(width=8, kept=4, hidden=4, checked=checked).save_pretrained(tmp_path / name)
         loaded = LungReadout.from_pretrained(tmp_path / name)
         assert (loaded.checks is not None) == (checked is not None)
+
+
+def test_each_picture_of_a_batch_gets_its_own_report() -> None:
+    checks = ViewChecks(4, 4)
+    for weight in (checks.sides.weight, checks.view.weight, checks.view.bias):
+        torch.nn.init.zeros_(weight)
+    checks.polarity.weight.data[0, 0] = 1  # the first number of CLS alone tells a negative
+    checks.borders.copy_(torch.tensor([0.5, 0.5, 100.0]))
+    tokens = EncoderOutput(torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]]), torch.zeros(2, 4, 12, 12))
+    assert ViewReport.of(checks, tokens) == [ViewReport(negative=True), ViewReport()]
+    assert ViewReport.of(None, tokens) == [ViewReport()] * 2
