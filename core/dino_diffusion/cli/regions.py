@@ -11,7 +11,7 @@ import typer
 from dino_diffusion.cli import options
 from dino_diffusion.cli.console import Output
 from dino_diffusion.cli.loading import load_bundle
-from dino_diffusion.cli.segment import check_folder, labelmap_path
+from dino_diffusion.cli.segment import check_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +46,7 @@ def regions(
     console = Output(quiet, json)
     with console.document() as document:
         check_folder(output)
+        from dino_diffusion.cli.segment_desk import labelmap_path
         from dino_diffusion.files.formats import stem_of
         from dino_diffusion.files.write_labelmap import write_labelmap
         from dino_diffusion.pictures import save_png

@@ -7,8 +7,6 @@ an aerated lung the picture turns brighter, so what turns darker is no outline o
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 from scipy import ndimage
 from scipy.sparse import coo_array
@@ -32,14 +30,6 @@ half of the time, and of 64 cuts (32 dev images; both lungs, and one) none came 
 
 STEPS = (((0, 1), 1.0), ((1, 0), 1.0), ((1, 1), 0.5**0.5), ((1, -1), 0.5**0.5))
 """Half of the eight neighbours (row, column) and the weight of a step to them (Boykov, Kolmogorov 2003)."""
-
-
-class Cut(Protocol):
-    """What `edge_cut` does, wherever it does it."""
-
-    def __call__(
-        self, probability: np.ndarray, picture: np.ndarray, *, brighter_outside: bool = False
-    ) -> np.ndarray: ...
 
 
 def edge_cut(

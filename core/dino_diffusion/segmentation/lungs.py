@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,7 @@ from dino_diffusion.codes import LEFT_LUNG, RIGHT_LUNG
 from dino_diffusion.device import inference
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap, Radiograph
-from dino_diffusion.segmentation.edge_cut import Cut, edge_cut
-from dino_diffusion.segmentation.observation import Observation, observe
+from dino_diffusion.segmentation.observation import Observation, features_of_many, look_many, observe
 from dino_diffusion.segmentation.outline import outlined
 from dino_diffusion.segmentation.shape import largest_region
 from dino_diffusion.view import ModelView
@@ -48,21 +48,65 @@ def segment_lungs(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) ->
     return lungs_of(bundle, observe(bundle, radiograph, seed))
 
 
-def lungs_of(bundle: ModelBundle, observation: Observation, cut: Cut = edge_cut) -> LungSegmentation:
-    """`segment_lungs` of what has been observed. `cut`: `edge_cut`, or where several are made at once.
+def lungs_of(bundle: ModelBundle, observation: Observation) -> LungSegmentation:
+    """`segment_lungs` of what has been observed."""
+    found = _found(bundle, observation.features, [observation.report])[0]
+    return found.outlined(observation.radiograph, observation.view)
 
-    The head's probabilities are averaged over the noise levels it was trained on and outlined along the
-    picture's own edges; of each lung the largest region stays.
+
+@dataclass(frozen=True)
+class FoundLungs:
+    """What the models leave of a view: all that is needed for its lungs, and small.
+
+    `votes` (times, 1, 3, h, w) float32: the head's probabilities of background, right and left lung at each
+    of the read-out's noise levels.
     """
-    radiograph, view = observation.radiograph, observation.view
+
+    votes: np.ndarray
+    report: ViewReport
+
+    @property
+    def negative(self) -> bool:
+        """Whether they were found on the negative of the view."""
+        return self.report.negative
+
+    def outlined(self, radiograph: Radiograph, view: ModelView) -> LungSegmentation:
+        """The lungs on the radiograph's own grid; needs no model.
+
+        The probabilities are averaged over the noise levels and outlined along the picture's own edges; of
+        each lung the largest region stays. `view` is the one they were found on.
+        """
+        votes = torch.from_numpy(self.votes)
+        sharp = outlined(votes.mean(0), view.pixels)[0]
+        labels = labels_of(view, keep_largest(sharp[1:].numpy()))
+        on_grid = view.to_source(doubt_of(votes))[0, 0].numpy()
+        uncertainty = image_uncertainty(votes)
+        return LungSegmentation(
+            Labelmap(labels, radiograph),
+            uncertainty,
+            on_grid,
+            self.report,
+            _warnings(labels, uncertainty, self.report),
+        )
+
+
+def find_lungs(
+    bundle: ModelBundle, views: Sequence[ModelView], negative: Callable[[int], ModelView], seed: int = 0
+) -> list[FoundLungs]:
+    """On several model views at once, which suits a GPU; `negative` as in `look_many`.
+
+    Lungs found on a negative are outlined on `negative(i)`.
+    """
+    looked = look_many(bundle, views, negative)
+    features, _ = features_of_many(bundle, looked, seed)
+    return _found(bundle, features, [one.report for one in looked])
+
+
+def _found(bundle: ModelBundle, features: torch.Tensor, reports: list[ViewReport]) -> list[FoundLungs]:
     with inference(bundle.device):
-        votes = torch.stack([bundle.readout(features).softmax(1) for features in observation.features])
-    sharp = outlined(votes.mean(0), view.pixels, cut)[0]
-    labels = labels_of(view, keep_largest(sharp[1:].numpy()))
-    on_grid = view.to_source(doubt_of(votes).cpu())[0, 0].numpy()
-    uncertainty = image_uncertainty(votes)
-    warnings = _warnings(labels, uncertainty, observation.report)
-    return LungSegmentation(Labelmap(labels, radiograph), uncertainty, on_grid, observation.report, warnings)
+        votes = torch.stack([bundle.readout(level).softmax(1) for level in features])
+    answers = votes.float().cpu().numpy()
+    return [FoundLungs(answers[:, n : n + 1], report) for n, report in enumerate(reports)]
 
 
 def labels_of(view: ModelView, lungs: np.ndarray) -> np.ndarray:

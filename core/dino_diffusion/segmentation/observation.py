@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -58,28 +59,21 @@ def observe(
 def observe_many(
     bundle: ModelBundle, pictures: Sequence[tuple[Radiograph, ModelView]], seed: int = 0
 ) -> list[Observation]:
-    """Several with their model views at once, which keeps a GPU busy.
+    """Several with their model views at once, which suits a GPU.
 
     Each is seen as `observe` sees it alone, but for rounding.
     """
-    radiographs, views = zip(*pictures, strict=True)
-    with inference(bundle.device):
-        pixels = torch.cat([view.pixels for view in views]).to(bundle.device)
-        encoded = Encoded.of(pixels, bundle.encoder, bundle.autoencoder)
-        reports = ViewReport.of(bundle.readout.checks, encoded.tokens)
-        looked = [
-            (view, encoded[number], report)
-            for number, (view, report) in enumerate(zip(views, reports, strict=True))
-        ]
-    looked = [
-        look(bundle, radiograph) if seen[2].negative else seen
-        for radiograph, seen in zip(radiographs, looked, strict=True)
-    ]
-    layers, _ = _passes(bundle, Encoded.cat([one for _, one, _ in looked]), seed, attention=False)
-    features, widths = _joined(layers)
+
+    def negative(number: int) -> ModelView:
+        return pictures[number][0].model_view(bundle.size, negative=True)
+
+    looked = look_many(bundle, [view for _, view in pictures], negative)
+    features, widths = features_of_many(bundle, looked, seed)
     return [
-        Observation(radiograph, view, one, features[:, number : number + 1], widths, seed, report)
-        for number, (radiograph, (view, one, report)) in enumerate(zip(radiographs, looked, strict=True))
+        Observation(
+            radiograph, one.view, one.encoded, features[:, number : number + 1], widths, seed, one.report
+        )
+        for number, ((radiograph, _), one) in enumerate(zip(pictures, looked, strict=True))
     ]
 
 
@@ -91,23 +85,55 @@ def with_attention(bundle: ModelBundle, observation: Observation) -> Observation
     return replace(observation, attention=maps)
 
 
-def look(bundle: ModelBundle, radiograph: Radiograph) -> tuple[ModelView, Encoded, ViewReport]:
-    """The view, what encoder and autoencoder make of it, and the checks; of a negative, as its negative."""
-    view, encoded, report = _encoded(bundle, radiograph)
-    if report.negative:
-        other = _encoded(bundle, radiograph, negative=True)
-        if not other[2].negative:  # what is a negative both ways is neither
-            return (*other[:2], replace(other[2], negative=True))
-    return view, encoded, replace(report, negative=False)
+class Looked(NamedTuple):
+    """A view, what encoder and autoencoder make of it, and what the checks say."""
+
+    view: ModelView
+    encoded: Encoded
+    report: ViewReport
 
 
-def _encoded(
-    bundle: ModelBundle, radiograph: Radiograph, negative: bool = False
-) -> tuple[ModelView, Encoded, ViewReport]:
-    view = radiograph.model_view(bundle.size, negative)
+def look(bundle: ModelBundle, radiograph: Radiograph) -> Looked:
+    """At one radiograph; of a negative, at its negative."""
+
+    def negative(_: int) -> ModelView:
+        return radiograph.model_view(bundle.size, negative=True)
+
+    return look_many(bundle, [radiograph.model_view(bundle.size)], negative)[0]
+
+
+def look_many(
+    bundle: ModelBundle, views: Sequence[ModelView], negative: Callable[[int], ModelView]
+) -> list[Looked]:
+    """At several views at once; where view i shows a negative, at `negative(i)` in its place."""
+
+    def right_way(number: int, seen: Looked) -> Looked:
+        if seen.report.negative:
+            other = _encoded(bundle, [negative(number)])[0]
+            if not other.report.negative:  # what is a negative both ways is neither
+                return other._replace(report=replace(other.report, negative=True))
+        return seen._replace(report=replace(seen.report, negative=False))
+
+    return [right_way(number, seen) for number, seen in enumerate(_encoded(bundle, views))]
+
+
+def features_of_many(
+    bundle: ModelBundle, looked: Sequence[Looked], seed: int = 0
+) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """Features `(times, B, width, h, w)` and widths as in `Observation`, of several looked at together."""
+    encoded = Encoded.cat([one.encoded for one in looked])
+    return _joined(_passes(bundle, encoded, seed, attention=False)[0])
+
+
+def _encoded(bundle: ModelBundle, views: Sequence[ModelView]) -> list[Looked]:
     with inference(bundle.device):
-        encoded = Encoded.of(view.pixels.to(bundle.device), bundle.encoder, bundle.autoencoder)
-        return view, encoded, ViewReport.of(bundle.readout.checks, encoded.tokens)[0]
+        pixels = torch.cat([view.pixels for view in views]).to(bundle.device)
+        encoded = Encoded.of(pixels, bundle.encoder, bundle.autoencoder)
+        reports = ViewReport.of(bundle.readout.checks, encoded.tokens)
+        return [
+            Looked(view, encoded[number], report)
+            for number, (view, report) in enumerate(zip(views, reports, strict=True))
+        ]
 
 
 def _joined(layers: list[list[torch.Tensor]]) -> tuple[torch.Tensor, tuple[int, ...]]:

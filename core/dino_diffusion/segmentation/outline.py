@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from dino_diffusion.segmentation.edge_cut import Cut, edge_cut, softened
+from dino_diffusion.segmentation.edge_cut import edge_cut, softened
 from dino_diffusion.view import resize
 
 GRID = 0.75
@@ -17,15 +17,15 @@ KEPT = 0.5
 its probabilities."""
 
 
-def outline(lung: torch.Tensor, picture: torch.Tensor, cut: Cut = edge_cut) -> np.ndarray:
+def outline(lung: torch.Tensor, picture: torch.Tensor) -> np.ndarray:
     """Where lungs are, `(C, C)` bool, from their probability `(1, h, w)` on a view `(1, S, S)`."""
     size = grid_of(picture)
     seen = resize(picture[None].float().cpu(), size)[0, 0]
     fine = functional.interpolate(lung[None].float().cpu(), (size, size), mode="bilinear")[0, 0]
-    return cut(fine.numpy(), seen.numpy(), brighter_outside=True)
+    return edge_cut(fine.numpy(), seen.numpy(), brighter_outside=True)
 
 
-def outlined(votes: torch.Tensor, pictures: torch.Tensor, cut: Cut = edge_cut) -> torch.Tensor:
+def outlined(votes: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
     """Probabilities `(B, 3, h, w)` of background, right and left lung to sharp `(B, 3, C, C)` on the CPU.
 
     The outline is that of both lungs together; which of them a place belongs to the probabilities say.
@@ -34,7 +34,7 @@ def outlined(votes: torch.Tensor, pictures: torch.Tensor, cut: Cut = edge_cut) -
     sides = functional.interpolate(votes[:, 1:], (size, size), mode="bilinear").clamp_min(1e-6)
     lung = sides.sum(1, keepdim=True)
     found = [
-        _with_white_lungs(outline(probability, picture, cut), own.numpy())
+        _with_white_lungs(outline(probability, picture), own.numpy())
         for probability, picture, own in zip(votes[:, 1:].sum(1, keepdim=True), pictures, sides, strict=True)
     ]
     sharp = torch.from_numpy(np.stack([softened(mask) for mask in found]))[:, None]

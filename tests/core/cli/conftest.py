@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,9 @@ from typer.testing import CliRunner, Result
 from dino_diffusion.cli.app import app
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap, Radiograph
-from dino_diffusion.view_report import PROPER, ViewReport
+from dino_diffusion.segmentation.lungs import LungSegmentation
+from dino_diffusion.view import ModelView
+from dino_diffusion.view_report import PROPER
 from tests.tiny import saved_tiny_bundle, smooth_picture
 
 Command = Callable[..., Result]
@@ -37,24 +39,28 @@ def command() -> Command:
     return run
 
 
-@dataclass(frozen=True)
-class HalfAndHalf:
-    """What `segment_lungs` returns."""
-
-    labelmap: Labelmap
-    uncertainty: float
-    uncertainty_map: np.ndarray
-    warnings: tuple[str, ...]
-    view: ViewReport = PROPER
-
-
-def half_and_half(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) -> HalfAndHalf:
+def half_and_half(bundle: ModelBundle | None, radiograph: Radiograph, seed: int = 0) -> LungSegmentation:
     """Right lung: the left quarter of the picture; left lung: the right half."""
     height, width = radiograph.shape
     labels = np.zeros((height, width), np.uint8)
     labels[:, : width // 4], labels[:, width // 2 :] = 1, 2
+    doubt = np.zeros(labels.shape, np.float32)
     warnings = ("The two lungs differ much in size.",)
-    return HalfAndHalf(Labelmap(labels, radiograph), 0.25, np.zeros(labels.shape, np.float32), warnings)
+    return LungSegmentation(Labelmap(labels, radiograph), 0.25, doubt, PROPER, warnings)
+
+
+@dataclass(frozen=True)
+class FoundHalves:
+    """What `find_lungs` returns, for other processes too."""
+
+    negative: bool = False
+
+    def outlined(self, radiograph: Radiograph, view: ModelView) -> LungSegmentation:
+        return half_and_half(None, radiograph)
+
+
+def find_halves(bundle: ModelBundle, views: Sequence[ModelView], negative: object) -> list[FoundHalves]:
+    return [FoundHalves() for _ in views]
 
 
 @pytest.fixture
@@ -62,7 +68,7 @@ def simple_lungs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Lungs that are known beforehand: these tests are about files and words, not about quality."""
     module = importlib.import_module("dino_diffusion.segmentation.lungs")
     monkeypatch.setattr(module, "segment_lungs", half_and_half)
-    monkeypatch.setattr(module, "lungs_of", lambda bundle, seen, cut: half_and_half(bundle, seen.radiograph))
+    monkeypatch.setattr(module, "find_lungs", find_halves)
     return module
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -18,8 +18,6 @@ from dino_diffusion.cli.segment import file_names
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.save import save_image
 from dino_diffusion.generation.variants import Synthetic
-from dino_diffusion.segmentation import Observation
-from dino_diffusion.segmentation.edge_cut import Cut
 from tests.tiny import smooth_picture
 
 Command = Callable
@@ -115,14 +113,14 @@ def test_an_unforeseen_error_ends_one_file_not_the_batch(
     monkeypatch: pytest.MonkeyPatch,
     simple_lungs: ModuleType,
 ) -> None:
-    honest = simple_lungs.lungs_of
+    honest, calls = simple_lungs.find_lungs, itertools.count()
 
-    def fails_once(bundle: object, seen: Observation, cut: Cut) -> object:
-        if seen.radiograph.source.name == "a":
+    def fails_once(*args: object) -> object:
+        if next(calls) == 0:
             raise RuntimeError("shape mismatch\nin some layer")
-        return honest(bundle, seen, cut)
+        return honest(*args)
 
-    monkeypatch.setattr(simple_lungs, "lungs_of", fails_once)
+    monkeypatch.setattr(simple_lungs, "find_lungs", fails_once)
     done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder)
     assert done.exit_code == 1
     assert names(tmp_path / "out") == ["b.png", "c.png"]
@@ -137,18 +135,17 @@ def test_ctrl_c_says_a_sentence_and_keeps_what_is_done(
     monkeypatch: pytest.MonkeyPatch,
     simple_lungs: ModuleType,
 ) -> None:
-    honest = simple_lungs.lungs_of
+    honest, calls = simple_lungs.find_lungs, itertools.count()
 
-    def interrupted(bundle: object, seen: Observation, cut: Cut) -> object:
-        if seen.radiograph.source.name == "b":
+    def interrupted(*args: object) -> object:
+        if next(calls) == 1:
             raise KeyboardInterrupt
-        return honest(bundle, seen, cut)
+        return honest(*args)
 
-    monkeypatch.setattr(simple_lungs, "lungs_of", interrupted)
+    monkeypatch.setattr(simple_lungs, "find_lungs", interrupted)
     done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder)
     assert done.exit_code == 130
-    # The third was on its way.
-    assert names(tmp_path / "out") == ["a.png", "c.png"]
+    assert names(tmp_path / "out") == ["a.png"]
     assert "Stopped" in done.stderr
     assert "Traceback" not in done.output
 
@@ -177,16 +174,16 @@ def test_files_that_models_refuse_together_are_labelled_one_by_one(
     bundle_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    simple_lungs: ModuleType,
 ) -> None:
-    module = importlib.import_module("dino_diffusion.segmentation.observation")
-    honest = module.observe_many
+    honest = simple_lungs.find_lungs
 
-    def crowded(bundle: object, pictures: list, seed: int = 0) -> object:
-        if len(pictures) > 1:
+    def crowded(bundle: object, views: list, negative: object) -> object:
+        if len(views) > 1:
             raise RuntimeError("CUDA out of memory")
-        return honest(bundle, pictures, seed)
+        return honest(bundle, views, negative)
 
-    monkeypatch.setattr(module, "observe_many", crowded)
+    monkeypatch.setattr(simple_lungs, "find_lungs", crowded)
     done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder, "--batch", 3)
     assert done.exit_code == 0, done.output
     assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]

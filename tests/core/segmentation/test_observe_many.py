@@ -1,10 +1,13 @@
 """Several radiographs at once are seen as each is alone, a negative among them as its negative."""
 
+import numpy as np
 import pytest
 import torch
 
+from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
-from dino_diffusion.segmentation import observe
+from dino_diffusion.segmentation import observe, segment_lungs
+from dino_diffusion.segmentation.lungs import find_lungs
 from dino_diffusion.segmentation.observation import observe_many
 from dino_diffusion.view_report import ViewReport
 from tests.tiny import smooth_picture, tiny_bundle
@@ -12,9 +15,20 @@ from tests.tiny import smooth_picture, tiny_bundle
 SHAPES = ((64, 64), (90, 50), (40, 300))
 
 
-def test_each_is_seen_as_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = tiny_bundle()
-    films = [Radiograph.from_array(smooth_picture(seed, *shape)) for seed, shape in enumerate(SHAPES)]
+@pytest.fixture
+def bundle() -> ModelBundle:
+    return tiny_bundle()
+
+
+@pytest.fixture
+def films() -> list[Radiograph]:
+    return [Radiograph.from_array(smooth_picture(seed, *shape)) for seed, shape in enumerate(SHAPES)]
+
+
+@pytest.fixture(autouse=True)
+def second_is_a_negative(
+    monkeypatch: pytest.MonkeyPatch, bundle: ModelBundle, films: list[Radiograph]
+) -> None:
     dark = bundle.encoder(films[1].model_view(bundle.size).pixels).cls
     monkeypatch.setattr(
         ViewReport,
@@ -23,6 +37,9 @@ def test_each_is_seen_as_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
             ViewReport(negative=torch.allclose(cls, dark[0], atol=1e-3)) for cls in tokens.cls
         ],
     )
+
+
+def test_each_is_seen_as_it_is_alone(bundle: ModelBundle, films: list[Radiograph]) -> None:
     pictures = [(film, film.model_view(bundle.size)) for film in films]
     for film, together in zip(films, observe_many(bundle, pictures, seed=3), strict=True):
         alone = observe(bundle, film, seed=3)
@@ -31,3 +48,17 @@ def test_each_is_seen_as_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(together.view.pixels, alone.view.pixels) and together.widths == alone.widths
         assert torch.allclose(together.features, alone.features, atol=1e-4)
         assert torch.allclose(together.encoded.latents, alone.encoded.latents, atol=1e-4)
+
+
+def test_lungs_found_together_are_those_of_each_alone(bundle: ModelBundle, films: list[Radiograph]) -> None:
+    """Where a negative is outlined, its radiograph's negative view was asked for."""
+    views = [film.model_view(bundle.size) for film in films]
+    negatives = [film.model_view(bundle.size, negative=True) for film in films]
+    found = find_lungs(bundle, views, negatives.__getitem__)
+    assert [one.negative for one in found] == [False, True, False]
+    for film, one, view, negative in zip(films, found, views, negatives, strict=True):
+        together = one.outlined(film, negative if one.negative else view)
+        alone = segment_lungs(bundle, film)
+        assert np.array_equal(together.labelmap.labels, alone.labelmap.labels)
+        assert np.allclose(together.uncertainty_map, alone.uncertainty_map, atol=1e-4)
+        assert together.view == alone.view and together.warnings == alone.warnings
