@@ -20,7 +20,7 @@ from dino_diffusion.segmentation import local_shape
 from dino_diffusion.segmentation.chest_frame import ChestFrame, chest_coordinates
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.segmentation.observation import Observation
-from dino_diffusion.segmentation.outline import outlined
+from dino_diffusion.segmentation.outline import cut_out, outlined
 from dino_diffusion.segmentation.refine import box
 
 FINE = 4
@@ -106,7 +106,9 @@ def _of(bundle: ModelBundle, features: torch.Tensor, encoded: Encoded, pixels: t
         found = found_lungs(bundle, features)
         places = chest_coordinates(found[:, 1:])
         side = pixels.shape[-1] // FINE
-        known = functional.adaptive_avg_pool2d(outlined(found, pixels), side).to(bundle.device)
+        known = functional.adaptive_avg_pool2d(outlined(found, cut_out(found, pixels)), side).to(
+            bundle.device
+        )
         area = ChestFrame.of(known[:, 1:]).area * side**2
         return described(bundle, features, encoded, pixels, places, known, area)
 

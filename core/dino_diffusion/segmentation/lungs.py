@@ -14,7 +14,7 @@ from dino_diffusion.device import inference
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap, Radiograph
 from dino_diffusion.segmentation.observation import Observation, features_of_many, look_many, observe
-from dino_diffusion.segmentation.outline import outlined
+from dino_diffusion.segmentation.outline import cut_out, outlined
 from dino_diffusion.segmentation.shape import largest_region
 from dino_diffusion.view import ModelView
 from dino_diffusion.view_report import PROPER, ViewReport
@@ -50,7 +50,7 @@ def segment_lungs(bundle: ModelBundle, radiograph: Radiograph, seed: int = 0) ->
 
 def lungs_of(bundle: ModelBundle, observation: Observation) -> LungSegmentation:
     """`segment_lungs` of what has been observed."""
-    found = _found(bundle, observation.features, [observation.report])[0]
+    found = _found(bundle, observation.features, [observation.view], [observation.report])[0]
     return found.outlined(observation.radiograph, observation.view)
 
 
@@ -59,11 +59,12 @@ class FoundLungs:
     """What the models leave of a view: all that is needed for its lungs, and small.
 
     `votes` (times, 1, 3, h, w) float32: the head's probabilities of background, right and left lung at each
-    of the read-out's noise levels.
+    of the read-out's noise levels. `mask` (1, C, C) bool: where both lungs are, if that is known already.
     """
 
     votes: np.ndarray
     report: ViewReport
+    mask: np.ndarray | None = None
 
     @property
     def negative(self) -> bool:
@@ -77,7 +78,8 @@ class FoundLungs:
         each lung the largest region stays. `view` is the one they were found on.
         """
         votes = torch.from_numpy(self.votes)
-        sharp = outlined(votes.mean(0), view.pixels)[0]
+        mask = cut_out(votes.mean(0), view.pixels) if self.mask is None else self.mask
+        sharp = outlined(votes.mean(0), mask)[0]
         labels = labels_of(view, keep_largest(sharp[1:].numpy()))
         on_grid = view.to_source(doubt_of(votes))[0, 0].numpy()
         uncertainty = image_uncertainty(votes)
@@ -99,14 +101,21 @@ def find_lungs(
     """
     looked = look_many(bundle, views, negative)
     features, _ = features_of_many(bundle, looked, seed)
-    return _found(bundle, features, [one.report for one in looked])
+    return _found(bundle, features, [one.view for one in looked], [one.report for one in looked])
 
 
-def _found(bundle: ModelBundle, features: torch.Tensor, reports: list[ViewReport]) -> list[FoundLungs]:
+def _found(
+    bundle: ModelBundle, features: torch.Tensor, views: list[ModelView], reports: list[ViewReport]
+) -> list[FoundLungs]:
     with inference(bundle.device):
-        votes = torch.stack([bundle.readout(level).softmax(1) for level in features])
-    answers = votes.float().cpu().numpy()
-    return [FoundLungs(answers[:, n : n + 1], report) for n, report in enumerate(reports)]
+        votes = torch.stack([bundle.readout(level).softmax(1) for level in features]).float()
+        # A GPU cuts all at once; without one it is left to those who outline, perhaps on other cores.
+        cut = cut_out(votes.mean(0), torch.cat([view.pixels for view in views])) if votes.is_cuda else None
+    answers = votes.cpu().numpy()
+    return [
+        FoundLungs(answers[:, n : n + 1], report, None if cut is None else cut[n : n + 1])
+        for n, report in enumerate(reports)
+    ]
 
 
 def labels_of(view: ModelView, lungs: np.ndarray) -> np.ndarray:

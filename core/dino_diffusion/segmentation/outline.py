@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from dino_diffusion.segmentation.cut_costs import cut_costs, in_edges
 from dino_diffusion.segmentation.edge_cut import edge_cut, softened
+from dino_diffusion.segmentation.relaxed_cut import relaxed_cuts
 from dino_diffusion.view import resize
 
 GRID = 0.75
@@ -17,26 +19,31 @@ KEPT = 0.5
 its probabilities."""
 
 
-def outline(lung: torch.Tensor, picture: torch.Tensor) -> np.ndarray:
-    """Where lungs are, `(C, C)` bool, from their probability `(1, h, w)` on a view `(1, S, S)`."""
-    size = grid_of(picture)
-    seen = resize(picture[None].float().cpu(), size)[0, 0]
-    fine = functional.interpolate(lung[None].float().cpu(), (size, size), mode="bilinear")[0, 0]
-    return edge_cut(fine.numpy(), seen.numpy(), brighter_outside=True)
+def cut_out(votes: torch.Tensor, pictures: torch.Tensor) -> np.ndarray:
+    """Where lungs are, `(B, C, C)` bool, from probabilities `(B, 3, h, w)` as in `outlined` and views
+    `(B, 1, S, S)`: together where the probabilities lie on a GPU, else one by one."""
+    size = grid_of(pictures)
+    lungs = functional.interpolate(votes[:, 1:].float().sum(1, keepdim=True), (size, size), mode="bilinear")[
+        :, 0
+    ]
+    seen = resize(pictures.to(lungs), size)[:, 0]
+    if lungs.is_cuda:
+        return relaxed_cuts(cut_costs(lungs, in_edges(seen), brighter_outside=True), lungs).cpu().numpy()
+    pairs = zip(lungs.cpu().numpy(), seen.cpu().numpy(), strict=True)
+    return np.stack([edge_cut(lung, own, brighter_outside=True) for lung, own in pairs])
 
 
-def outlined(votes: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+def outlined(votes: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
     """Probabilities `(B, 3, h, w)` of background, right and left lung to sharp `(B, 3, C, C)` on the CPU.
 
-    The outline is that of both lungs together; which of them a place belongs to the probabilities say.
+    The outline is that of both lungs together (`masks`, from `cut_out`); which of them a place belongs to
+    the probabilities say.
     """
-    votes, size = votes.float().cpu(), grid_of(pictures)
-    sides = functional.interpolate(votes[:, 1:], (size, size), mode="bilinear").clamp_min(1e-6)
+    sides = functional.interpolate(votes[:, 1:].float().cpu(), masks.shape[1:], mode="bilinear").clamp_min(
+        1e-6
+    )
     lung = sides.sum(1, keepdim=True)
-    found = [
-        _with_white_lungs(outline(probability, picture), own.numpy())
-        for probability, picture, own in zip(votes[:, 1:].sum(1, keepdim=True), pictures, sides, strict=True)
-    ]
+    found = [_with_white_lungs(mask, own.numpy()) for mask, own in zip(masks, sides, strict=True)]
     sharp = torch.from_numpy(np.stack([softened(mask) for mask in found]))[:, None]
     return torch.cat([1 - sharp, sharp * sides / lung], dim=1)
 

@@ -4,13 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
-from dino_diffusion.segmentation.edge_cut import STEPS, edge_cut, edge_scale, softened
+from dino_diffusion.segmentation.cut_costs import STEPS, in_edges
+from dino_diffusion.segmentation.edge_cut import edge_cut, softened
 
 
 def cost(mask: np.ndarray, probability: np.ndarray, picture: np.ndarray, pull: float, outside: bool) -> float:
     """What the cut minimises, written down without any network."""
     odds = np.log(probability) - np.log(1 - probability)
+    picture = in_edges(torch.from_numpy(picture)[None])[0].numpy()
     total = float(np.abs(odds)[mask != (odds > 0)].sum())
     for row, column in np.ndindex(*mask.shape):
         for (down, right), weight in STEPS:
@@ -19,7 +22,7 @@ def cost(mask: np.ndarray, probability: np.ndarray, picture: np.ndarray, pull: f
                 continue
             if mask[row, column] == mask[other]:
                 continue
-            step = (picture[other] - picture[row, column]) / edge_scale(picture)
+            step = picture[other] - picture[row, column]
             outward = step if mask[row, column] else -step
             edge = max(outward, 0) if outside else abs(step)
             total += pull * weight * float(np.exp(-edge))

@@ -62,3 +62,16 @@ def test_lungs_found_together_are_those_of_each_alone(bundle: ModelBundle, films
         assert np.array_equal(together.labelmap.labels, alone.labelmap.labels)
         assert np.allclose(together.uncertainty_map, alone.uncertainty_map, atol=1e-4)
         assert together.view == alone.view and together.warnings == alone.warnings
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_finds_and_cuts_the_same_lungs(bundle: ModelBundle, films: list[Radiograph]) -> None:
+    views = [film.model_view(bundle.size) for film in films]
+    negatives = [film.model_view(bundle.size, negative=True) for film in films]
+    here = find_lungs(bundle, views, negatives.__getitem__)
+    there = find_lungs(bundle.to("cuda"), views, negatives.__getitem__)
+    for film, one, other, view in zip(films, here, there, views, strict=True):
+        assert other.mask is not None and one.mask is None
+        assert np.allclose(one.votes, other.votes, atol=0.02)
+        expected, found = (which.outlined(film, view).labelmap.labels for which in (one, other))
+        assert (expected != found).mean() < 0.05

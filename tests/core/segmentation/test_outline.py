@@ -3,7 +3,7 @@
 import torch
 
 from dino_diffusion.segmentation.naming import LEFT_LUNG_PRIOR, RIGHT_LUNG_PRIOR
-from dino_diffusion.segmentation.outline import outlined
+from dino_diffusion.segmentation.outline import cut_out, outlined
 
 SIZE, GRID = 64, 48
 
@@ -27,7 +27,7 @@ def overlap(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def test_both_lungs_get_the_pictures_own_outline() -> None:
-    sharp = outlined(votes(), chest(SIZE))
+    sharp = outlined(votes(), cut_out(votes(), chest(SIZE)))
     assert sharp.shape == (1, 3, GRID, GRID)
     assert torch.allclose(sharp.sum(1), torch.ones(1, GRID, GRID), atol=1e-5)
     plain = torch.nn.functional.interpolate(votes(), (GRID, GRID), mode="bilinear")
@@ -37,6 +37,6 @@ def test_both_lungs_get_the_pictures_own_outline() -> None:
 
 
 def test_a_white_lung_keeps_what_is_likely() -> None:
-    sharp = outlined(votes(), chest(SIZE, white=True))
+    sharp = outlined(votes(), cut_out(votes(), chest(SIZE, white=True)))
     assert overlap(sharp[0, 1] > 0.5, RIGHT_LUNG_PRIOR.inside(GRID)) > 0.95
     assert overlap(sharp[0, 2] > 0.5, LEFT_LUNG_PRIOR.inside(GRID)) > 0.7
