@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dino_diffusion.cli.segment_desk import Desk, File, Found, Shown, told
-from dino_diffusion.cli.segment_lanes import Lanes, Processes, Thread
+from dino_diffusion.cli.segment_lanes import Lanes, Processes, Threads
 from dino_diffusion.errors import DinoDiffusionError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.segmentation import lungs, observation
@@ -23,6 +23,9 @@ from dino_diffusion.view import ModelView
 if TYPE_CHECKING:
     from dino_diffusion.radiograph import Radiograph
     from dino_diffusion.segmentation.embedding import SegmentEmbedding
+
+MANY = 100
+"""Starting processes takes as long as a thread takes to read, outline and write so many files."""
 
 Finder = Callable[[list[File], list[ModelView]], list[Found]]
 Entry = dict[str, Any]
@@ -83,15 +86,19 @@ class Job:
 
 @contextmanager
 def started(
-    bundle: ModelBundle, desk: Desk, at_once: int, embeddings: tuple[SegmentEmbedding, ...] = ()
+    bundle: ModelBundle,
+    desk: Desk,
+    at_once: int,
+    count: int,
+    embeddings: tuple[SegmentEmbedding, ...] = (),
 ) -> Iterator[Job]:
-    """Lungs, or with `embeddings` what was learnt. Many lungs are shared out among processes."""
-    if embeddings:
-        with Thread(desk) as thread:
-            yield Job(thread, learnt_finder(bundle, thread, embeddings), at_once)
-    else:
-        with Thread(desk) if at_once == 1 else Processes(desk, min(at_once, os.cpu_count() or 1)) as lanes:
-            yield Job(lanes, lung_finder(bundle, lanes), at_once)
+    """For `count` files: lungs, or with `embeddings` what was learnt. Many lungs are shared out among
+    processes."""
+    cores = min(at_once, os.cpu_count() or 1)
+    shared = count >= MANY and cores > 1 and not embeddings
+    with (Processes if shared else Threads)(desk, cores) as lanes:
+        finder = learnt_finder(bundle, desk, embeddings) if embeddings else lung_finder(bundle, lanes)
+        yield Job(lanes, finder, at_once)
 
 
 def lung_finder(bundle: ModelBundle, lanes: Lanes) -> Finder:
@@ -106,11 +113,11 @@ def lung_finder(bundle: ModelBundle, lanes: Lanes) -> Finder:
     return find
 
 
-def learnt_finder(bundle: ModelBundle, thread: Thread, embeddings: tuple[SegmentEmbedding, ...]) -> Finder:
-    """What was learnt; it looks at the radiographs themselves, so they lie in this process."""
+def learnt_finder(bundle: ModelBundle, desk: Desk, embeddings: tuple[SegmentEmbedding, ...]) -> Finder:
+    """What was learnt; `desk`: of this process, for it looks at the radiographs themselves."""
 
     def find(files: list[File], views: list[ModelView]) -> list[Found]:
-        pictures = [(thread.desk.pictures[file][0], view) for file, view in zip(files, views, strict=True)]
+        pictures = [(desk.pictures[file][0], view) for file, view in zip(files, views, strict=True)]
         return [_Learnt(bundle, one, embeddings) for one in observation.observe_many(bundle, pictures)]
 
     return find

@@ -28,15 +28,18 @@ class Lanes(Protocol):
     """Each file is worked on where it was read."""
 
     def submit(self, work: Work[Result], file: File, *args: Any) -> Future[Result]:
-        """`work(desk, file, *args)`, after what was submitted for that file before."""
+        """`work(desk, file, *args)`."""
         ...
 
 
-class Thread:
-    """One thread of this process and the desk it works at."""
+class Threads:
+    """Threads of this process, at one desk."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk, self._pool = desk, ThreadPoolExecutor(1)
+    def __init__(self, desk: Desk, count: int = 1) -> None:
+        # Many threads, each with threads of its own for torch, would only wait for each other.
+        own = 1 if count > 1 else torch.get_num_threads()
+        self.desk = desk
+        self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(own,))
 
     def submit(self, work: Work[Result], file: File, *args: Any) -> Future[Result]:
         """As in `Lanes`."""

@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from PIL import Image
 
+from dino_diffusion.cli import segment_job
 from dino_diffusion.cli.segment import file_names
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.save import save_image
@@ -121,7 +122,7 @@ def test_an_unforeseen_error_ends_one_file_not_the_batch(
         return honest(*args)
 
     monkeypatch.setattr(simple_lungs, "find_lungs", fails_once)
-    done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder)
+    done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder, "--batch", 1)
     assert done.exit_code == 1
     assert names(tmp_path / "out") == ["b.png", "c.png"]
     assert "RuntimeError: shape mismatch in some layer" in done.stderr
@@ -143,16 +144,24 @@ def test_ctrl_c_says_a_sentence_and_keeps_what_is_done(
         return honest(*args)
 
     monkeypatch.setattr(simple_lungs, "find_lungs", interrupted)
-    done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder)
+    done = command("segment", radiographs, "-o", tmp_path / "out", "--bundle", bundle_folder, "--batch", 1)
     assert done.exit_code == 130
     assert names(tmp_path / "out") == ["a.png"]
     assert "Stopped" in done.stderr
     assert "Traceback" not in done.output
 
 
+@pytest.mark.parametrize("many", [2, 100])
 def test_files_at_once_give_what_they_give_one_by_one_past_a_bad_one(
-    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path
+    command: Command,
+    radiographs: Path,
+    bundle_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    many: int,
 ) -> None:
+    """In processes, if there are many, and in threads."""
+    monkeypatch.setattr(segment_job, "MANY", many)
     (radiographs / "bb.png").write_text("no picture")
     told = []
     for batch in (1, 3):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dino_diffusion.cli.segment_desk import Desk, File, Shown
 from dino_diffusion.cli.segment_job import Job
-from dino_diffusion.cli.segment_lanes import Processes, Thread
+from dino_diffusion.cli.segment_lanes import Processes, Threads
 from dino_diffusion.errors import DinoDiffusionError
 from dino_diffusion.view import ModelView
 from tests.core.cli.conftest import FoundHalves
@@ -47,10 +47,10 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(SIZE, tmp_path / "out")
 
 
-def test_processes_read_and_write_what_a_thread_does(desk: Desk, files: list[File], tmp_path: Path) -> None:
+def test_processes_read_and_write_what_threads_do(desk: Desk, files: list[File], tmp_path: Path) -> None:
     read: list[list[Shown]] = []
     written: list[list[bytes]] = []
-    for lanes in (Thread(desk), Processes(desk, 2)):
+    for lanes in (Threads(desk, 2), Processes(desk, 2)):
         with lanes:
             read.append([lanes.submit(Desk.read, file).result() for file in files])
             entries = [outcome for _, outcome in Job(lanes, find, 3).labelled(files)]
