@@ -4,11 +4,11 @@
         unet(latents, t, tokens)
     maps[0].weights            # (batch, 1, query, key), rows sum to 1
 
-A capture reads along: each chosen layer's processor is wrapped, the wrapped one still computes the layer's
-output (fused SDPA where it was), so outputs are bit-identical to those without capture. What it adds is
-the maps, for the price of one more query-key product in the chosen layers. Captures nest; on exit, also
-after an exception, processors and hooks are the very objects they were. A capture sees every call of the
-model, whichever thread makes it, and works on the uncompiled module.
+A capture reads along in hooks: each layer's own processor computes its output (fused SDPA where it was), so
+outputs are bit-identical to those without capture. What it adds is the maps, for the price of one more
+query-key product in the chosen layers. Captures nest; on exit, also after an exception, hooks are what they
+were. A capture sees the calls of the thread that opened it and of no other, so that several threads may
+share a model, and works on the uncompiled module.
 
 Memory: stored maps take batch * (1 | heads) * query * key * bytes of `dtype` each, a 32x32 layer with
 averaged heads 4 MiB an image in float32. What is stored never exceeds `max_bytes`: the map that would is
@@ -18,6 +18,7 @@ of batch * query * key * 4 bytes each are held besides.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ def capture_attention(
             maps.append(AttentionMap(layer, found, resolution, weights, call.index, call.per_image(batch)))
 
         for name, attn in attentions.items():
-            undo.callback(_wrap_processor(name, attn, record))
+            undo.callback(_before_attention(name, attn, calls, record))
         yield maps
 
 
@@ -192,6 +193,8 @@ def capture_features(
 
         def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+                if not calls.here:
+                    return
                 call = calls.current(name)
                 values = output if isinstance(output, Tensor) else output[0]
                 if not isinstance(values, Tensor) or values.ndim not in (3, 4):
@@ -250,14 +253,23 @@ class _Call:
 
 
 class _Calls:
-    """Knows which call of the model is under way."""
+    """Knows which call of the model is under way in the thread that made this."""
 
     def __init__(self) -> None:
         self._count = 0
         self._now: _Call | None = None
+        self._thread = threading.get_ident()
 
-    def begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook."""
+    @property
+    def here(self) -> bool:
+        """Whether it is that thread that asks."""
+        return threading.get_ident() == self._thread
+
+    def begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        """Forward pre-hook. Torch leaves the keywords out where a hook is removed while another thread is
+        about to call it."""
+        if not self.here or kwargs is None:
+            return
         sample = args[0] if args else next(iter(kwargs.values()))
         timestep = args[1] if len(args) > 1 else kwargs.get("timestep")
         known = timestep is not None and (isinstance(timestep, int | float | Tensor))
@@ -268,7 +280,8 @@ class _Calls:
 
     def end(self, *_: Any) -> None:
         """Forward hook, called after an exception as well."""
-        self._now = None
+        if self.here:
+            self._now = None
 
     def current(self, layer: str) -> _Call:
         if self._now is None:
@@ -295,41 +308,29 @@ def _watch_calls(model: nn.Module) -> Iterator[_Calls]:
 _Recorder = Callable[[str, Attention, Tensor, Tensor | None, Tensor | None], None]
 
 
-class _RecordingProcessor:
-    """Hands what the layer got to a recorder, then lets the processor it wraps do the work."""
-
-    def __init__(self, layer: str, wrapped: Any, record: _Recorder) -> None:
-        self.layer, self.wrapped, self.record = layer, wrapped, record
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Tensor:
-        self.record(self.layer, attn, hidden_states, encoder_hidden_states, attention_mask)
-        return self.wrapped(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs)
-
-
-def _wrap_processor(name: str, attn: Attention, record: _Recorder) -> Callable[[], None]:
-    """Put a recorder before the layer's processor; returns what undoes it."""
-    original = attn.processor
-    known = type(original) in (AttnProcessor, AttnProcessor2_0, _RecordingProcessor)
-    if not known or attn.spatial_norm is not None:
+def _before_attention(name: str, attn: Attention, calls: _Calls, record: _Recorder) -> Callable[[], None]:
+    """Hand what the layer gets to a recorder; returns what undoes it."""
+    kind = type(attn.processor)
+    if kind not in (AttnProcessor, AttnProcessor2_0) or attn.spatial_norm is not None:
         raise ConfigurationError(
-            f"The attention of {name} runs through {type(original).__name__}, which cannot be captured: "
-            "call set_default_attn_processor() on the model first."
+            f"The attention of {name} runs through {kind.__name__}, which cannot be captured: call "
+            "set_default_attn_processor() on the model first."
         )
-    attn.processor = _RecordingProcessor(name, original, record)
 
-    def restore() -> None:
-        attn.processor = original
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        if not calls.here:
+            return
+        given = dict(zip(("hidden_states", "encoder_hidden_states", "attention_mask"), args, strict=False))
+        given |= kwargs or {}
+        record(
+            name,
+            attn,
+            given["hidden_states"],
+            given.get("encoder_hidden_states"),
+            given.get("attention_mask"),
+        )
 
-    return restore
+    return attn.register_forward_pre_hook(hook, with_kwargs=True).remove
 
 
 @torch.no_grad()

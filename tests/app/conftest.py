@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,12 @@ def listening(heard: Heard, folder: Path | None = None) -> Iterator[Heard]:
     finally:
         progress.current.reset(tokens[0])
         progress.folder.reset(tokens[1])
+
+
+@pytest.fixture(autouse=True)
+def temporary_results(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MONAI Label deletes a result's file once it is sent; here no one does."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("results")))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -272,6 +273,15 @@ def test_nested_captures_each_get_their_own(unet: UNet2DConditionModel) -> None:
     assert {m.call for m in outer} == {0, 1} and {m.call for m in inner} == {0}
     assert {m.kind for m in outer} == {"cross"}
     assert {(m.kind, m.resolution) for m in inner} == {("self", (8, 8))}
+
+
+def test_a_capture_sees_the_calls_of_its_own_thread_alone(unet: UNet2DConditionModel) -> None:
+    with ThreadPoolExecutor(1) as other, left_as_found(unet):
+        with capture_attention(unet) as maps, capture_features(unet, ["mid_block"]) as features:
+            other.submit(run, unet).result()
+            assert not maps and not features
+            run(unet)
+        assert {record.call for record in (*maps, *features)} == {0}
 
 
 def test_restored_after_an_exception_in_the_block(unet: UNet2DConditionModel) -> None:

@@ -1,5 +1,7 @@
 """Several radiographs at once are seen as each is alone, a negative among them as its negative."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,22 @@ def test_each_is_seen_as_it_is_alone(bundle: ModelBundle, films: list[Radiograph
         assert torch.equal(together.view.pixels, alone.view.pixels) and together.widths == alone.widths
         assert torch.allclose(together.features, alone.features, atol=1e-4)
         assert torch.allclose(together.encoded.latents, alone.encoded.latents, atol=1e-4)
+
+
+def test_threads_that_share_a_model_get_what_they_get_alone(
+    bundle: ModelBundle, films: list[Radiograph]
+) -> None:
+    """On a server one observes for a client while another observes, paints or scores."""
+    alone = [observe(bundle, film, attention=True) for film in films]
+    again = [*films] * 8
+    with ThreadPoolExecutor(len(films)) as pool:
+        together = list(pool.map(lambda film: observe(bundle, film, attention=True), again))
+    for number, seen in enumerate(together):
+        expected = alone[number % len(films)]
+        assert torch.allclose(seen.features, expected.features, atol=1e-4)
+        assert len(seen.attention) == len(expected.attention)
+        for one, other in zip(seen.attention, expected.attention, strict=True):
+            assert torch.allclose(one.weights, other.weights, atol=1e-4)
 
 
 def test_lungs_found_together_are_those_of_each_alone(bundle: ModelBundle, films: list[Radiograph]) -> None:

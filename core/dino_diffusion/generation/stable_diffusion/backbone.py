@@ -9,6 +9,7 @@ very functions the bundle uses (`sampling`).
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -231,12 +232,16 @@ class StableDiffusion:
 
 @contextmanager
 def _instead(layer: nn.Module, vectors: Tensor | None, start: int) -> Iterator[None]:
-    """From place `start` of a text on, the embedding layer gives `vectors`; afterwards it is as before."""
+    """From place `start` of a text on, the embedding layer gives this thread `vectors`; afterwards it is as
+    before."""
     if vectors is None:
         yield
         return
+    thread = threading.get_ident()
 
     def replaced(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        if threading.get_ident() != thread:
+            return output
         placed = vectors.to(output).expand(len(output), -1, -1)
         return torch.cat([output[:, :start], placed, output[:, start + len(vectors) :]], dim=1)
 
