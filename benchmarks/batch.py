@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dino_diffusion.models import ModelBundle
     from dino_diffusion.view import ModelView
 
-GPU_BATCHES, CPU_BATCHES = (1, 16, 32, 64), (1, 8)
+GPU_BATCHES, CPU_BATCHES = (1, 16, 32, 64, 128), (1, 8)
 
 SAMPLING = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100"]
 

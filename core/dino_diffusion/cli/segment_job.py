@@ -65,11 +65,11 @@ class Job:
             for file, shown in zip(files, read, strict=True)
             if not isinstance(shown, DinoDiffusionError)
         }
+        found: dict[File, Found] = {}
         try:
             with told(files[0].path):
-                found = (
-                    dict(zip(good, self.find(list(good), list(good.values())), strict=True)) if good else {}
-                )
+                if good:
+                    found = dict(zip(good, self.find(list(good), list(good.values())), strict=True))
         except DinoDiffusionError as error:
             if len(files) == 1:
                 return [error]

@@ -106,9 +106,8 @@ def _of(bundle: ModelBundle, features: torch.Tensor, encoded: Encoded, pixels: t
         found = found_lungs(bundle, features)
         places = chest_coordinates(found[:, 1:])
         side = pixels.shape[-1] // FINE
-        known = functional.adaptive_avg_pool2d(outlined(found, cut_out(found, pixels)), side).to(
-            bundle.device
-        )
+        sharp = outlined(found, cut_out(found, pixels))
+        known = functional.adaptive_avg_pool2d(sharp, side).to(bundle.device)
         area = ChestFrame.of(known[:, 1:]).area * side**2
         return described(bundle, features, encoded, pixels, places, known, area)
 

@@ -23,9 +23,8 @@ def cut_out(votes: torch.Tensor, pictures: torch.Tensor) -> np.ndarray:
     """Where lungs are, `(B, C, C)` bool, from probabilities `(B, 3, h, w)` as in `outlined` and views
     `(B, 1, S, S)`: together where the probabilities lie on a GPU, else one by one."""
     size = grid_of(pictures)
-    lungs = functional.interpolate(votes[:, 1:].float().sum(1, keepdim=True), (size, size), mode="bilinear")[
-        :, 0
-    ]
+    lungs = votes[:, 1:].float().sum(1, keepdim=True)
+    lungs = functional.interpolate(lungs, (size, size), mode="bilinear")[:, 0]
     seen = resize(pictures.to(lungs), size)[:, 0]
     if lungs.is_cuda:
         return relaxed_cuts(cut_costs(lungs, in_edges(seen), brighter_outside=True), lungs).cpu().numpy()
@@ -39,9 +38,8 @@ def outlined(votes: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
     The outline is that of both lungs together (`masks`, from `cut_out`); which of them a place belongs to
     the probabilities say.
     """
-    sides = functional.interpolate(votes[:, 1:].float().cpu(), masks.shape[1:], mode="bilinear").clamp_min(
-        1e-6
-    )
+    sides = functional.interpolate(votes[:, 1:].float().cpu(), masks.shape[1:], mode="bilinear")
+    sides = sides.clamp_min(1e-6)
     lung = sides.sum(1, keepdim=True)
     found = [_with_white_lungs(mask, own.numpy()) for mask, own in zip(masks, sides, strict=True)]
     sharp = torch.from_numpy(np.stack([softened(mask) for mask in found]))[:, None]

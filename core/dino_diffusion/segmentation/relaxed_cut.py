@@ -26,6 +26,7 @@ def relaxed_cuts(costs: CutCosts, start: torch.Tensor, iterations: int = ITERATI
     picture whichever others it comes with.
     """
     odds, out, back = (part.flatten(-2) for part in costs)
+    least = -back
     places = torch.arange(odds.shape[-1], device=odds.device)
     # Places at a border have neighbours around the corner here, whose outlines cost nothing.
     shifts = torch.tensor(
@@ -36,8 +37,9 @@ def relaxed_cuts(costs: CutCosts, start: torch.Tensor, iterations: int = ITERATI
     share = ahead = start.flatten(-2)
     flow = torch.zeros_like(out)
     for _ in range(iterations):
-        flow = (flow + BALANCE / 2 * (ahead[:, None] - ahead[:, after])).clamp(-back, out)
+        # Few operations: a GPU computes each in less time than it takes to ask for it.
+        flow = flow.add(ahead[:, None] - ahead[:, after], alpha=BALANCE / 2).clamp(least, out)
         lost = (flow - flow.flatten(1)[:, before]).sum(1)
-        last, share = share, (share - (lost - odds) / (8 * BALANCE)).clamp(0, 1)
-        ahead = 2 * share - last
+        last, share = share, share.sub(lost - odds, alpha=1 / (8 * BALANCE)).clamp(0, 1)
+        ahead = torch.lerp(last, share, 2)
     return (share > 0.5).unflatten(-1, start.shape[1:])
