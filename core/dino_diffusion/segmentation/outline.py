@@ -22,14 +22,27 @@ its probabilities."""
 def cut_out(votes: torch.Tensor, pictures: torch.Tensor) -> np.ndarray:
     """Where lungs are, `(B, C, C)` bool, from probabilities `(B, 3, h, w)` as in `outlined` and views
     `(B, 1, S, S)`: together where the probabilities lie on a GPU, else one by one."""
+    return cut_together(votes, pictures) if votes.is_cuda else cut_each(votes, pictures)
+
+
+def cut_together(votes: torch.Tensor, pictures: torch.Tensor) -> np.ndarray:
+    """`cut_out`, where the probabilities lie."""
+    lungs, seen = _on_grid(votes, pictures)
+    return relaxed_cuts(cut_costs(lungs, in_edges(seen), brighter_outside=True), lungs).cpu().numpy()
+
+
+def cut_each(votes: torch.Tensor, pictures: torch.Tensor) -> np.ndarray:
+    """`cut_out`, on the CPU."""
+    pairs = zip(*(part.cpu().numpy() for part in _on_grid(votes, pictures)), strict=True)
+    return np.stack([edge_cut(lung, seen, brighter_outside=True) for lung, seen in pairs])
+
+
+def _on_grid(votes: torch.Tensor, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probability of lung and what the views show, `(B, C, C)`."""
     size = grid_of(pictures)
     lungs = votes[:, 1:].float().sum(1, keepdim=True)
     lungs = functional.interpolate(lungs, (size, size), mode="bilinear")[:, 0]
-    seen = resize(pictures.to(lungs), size)[:, 0]
-    if lungs.is_cuda:
-        return relaxed_cuts(cut_costs(lungs, in_edges(seen), brighter_outside=True), lungs).cpu().numpy()
-    pairs = zip(lungs.cpu().numpy(), seen.cpu().numpy(), strict=True)
-    return np.stack([edge_cut(lung, own, brighter_outside=True) for lung, own in pairs])
+    return lungs, resize(pictures.to(lungs), size)[:, 0]
 
 
 def outlined(votes: torch.Tensor, masks: np.ndarray) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import torch
 
 from dino_diffusion.segmentation.naming import LEFT_LUNG_PRIOR, RIGHT_LUNG_PRIOR
-from dino_diffusion.segmentation.outline import cut_out, outlined
+from dino_diffusion.segmentation.outline import cut_each, cut_out, cut_together, outlined
 
 SIZE, GRID = 64, 48
 
@@ -40,3 +40,11 @@ def test_a_white_lung_keeps_what_is_likely() -> None:
     sharp = outlined(votes(), cut_out(votes(), chest(SIZE, white=True)))
     assert overlap(sharp[0, 1] > 0.5, RIGHT_LUNG_PRIOR.inside(GRID)) > 0.95
     assert overlap(sharp[0, 2] > 0.5, LEFT_LUNG_PRIOR.inside(GRID)) > 0.7
+
+
+def test_what_a_gpu_cuts_together_is_what_is_cut_one_by_one() -> None:
+    pictures = torch.cat([chest(SIZE), chest(SIZE, white=True)])
+    both = torch.cat([votes(), votes()])
+    together, each = cut_together(both, pictures), cut_each(both, pictures)
+    assert together.shape == each.shape == (2, GRID, GRID)
+    assert (together != each).mean() < 0.002 < each.mean() < 0.5
