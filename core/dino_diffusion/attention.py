@@ -12,8 +12,8 @@ share a model, and works on the uncompiled module.
 
 Memory: stored maps take batch * (1 | heads) * query * key * bytes of `dtype` each, a 32x32 layer with
 averaged heads 4 MiB an image in float32. What is stored never exceeds `max_bytes`: the map that would is
-refused with AttentionMemoryError before it is computed. While a map is made, up to three float32 heads
-of batch * query * key * 4 bytes each are held besides.
+refused with AttentionMemoryError before it is computed. While a map is made, up to three times as
+much as a float32 head takes (batch * query * key * 4 bytes), or 4 MiB if that is more, is held besides.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ Layers = Collection[str | int | Resolution] | Callable[[str, Resolution], bool]
 or a predicate of name and resolution."""
 
 DEFAULT_MAX_BYTES = 512 * 2**20
+
+AT_ONCE = 2**20
+"""Numbers of attention that are computed at once where that is more than a head's."""
 
 
 class AttentionMemoryError(DinoDiffusionError):
@@ -344,7 +347,7 @@ def _attention_weights(
 ) -> Tensor:
     """softmax(q k^T / sqrt(d) + mask), `(batch, heads | 1, query, key)` in `dtype`.
 
-    The projections are those of diffusers' AttnProcessor; one head at a time bounds the memory, float32
+    The projections are those of diffusers' AttnProcessor; few heads at a time bound the memory, float32
     keeps rows that sum to 1 in half precision models.
     """
     if hidden.ndim == 4:
@@ -366,15 +369,18 @@ def _attention_weights(
         mask = mask.unflatten(0, (-1, attn.heads))
     shape = (len(query), 1 if average_heads else attn.heads, query.shape[2], key.shape[2])
     maps = torch.zeros(shape, dtype=torch.float32 if average_heads else dtype, device=query.device)
-    for head in range(attn.heads):
-        weights = (query[:, head].float() * attn.scale) @ key[:, head].float().mT
+    together = max(1, AT_ONCE // (len(query) * query.shape[2] * key.shape[2]))
+    for first in range(0, attn.heads, together):
+        heads = slice(first, first + together)
+        weights = (query[:, heads].float() * attn.scale) @ key[:, heads].float().mT
         if mask is not None:
-            weights += mask[:, head].float()
+            weights += mask[:, heads].float()
         weights = weights.softmax(dim=-1)
         if average_heads:
-            maps[:, 0].add_(weights, alpha=1 / attn.heads)
+            for head in weights.unbind(1):
+                maps[:, 0].add_(head, alpha=1 / attn.heads)
         else:
-            maps[:, head] = weights
+            maps[:, heads] = weights
     return maps.to(dtype)
 
 
