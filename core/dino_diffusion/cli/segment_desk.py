@@ -81,6 +81,10 @@ class Desk:
             view = self.pictures[file][0].model_view(self.size, negative=True)
             return view.pixels.numpy(), view.square, view.scale
 
+    def forget(self, file: File) -> None:
+        """Of a file that is not to be finished."""
+        self.pictures.pop(file, None)
+
     def finish(self, file: File, found: Found, seconds: float) -> dict[str, Any]:
         """Writes the results of what was read; its entry in the JSON document. `seconds`: the models'."""
         with told(file.path):

@@ -72,6 +72,7 @@ class Job:
                     found = dict(zip(good, self.find(list(good), list(good.values())), strict=True))
         except DinoDiffusionError as error:
             if len(files) == 1:
+                self.lanes.submit(Desk.forget, files[0])
                 return [error]
             # One odd file must not take the others along.
             return [self._begin([file], [shown])[0] for file, shown in zip(files, read, strict=True)]

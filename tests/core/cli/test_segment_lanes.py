@@ -76,6 +76,16 @@ def test_an_error_of_a_file_comes_back_as_its_sentence(desk: Desk, tmp_path: Pat
         lanes.submit(Desk.read, File(bad, "bad", "bad_overlay")).result()
 
 
+def test_files_that_the_models_refuse_are_told_and_not_kept(desk: Desk, files: list[File]) -> None:
+    def refuse(files: list[File], views: list[ModelView]) -> list[FoundHalves]:
+        raise RuntimeError("out of memory")
+
+    with Threads(desk, 2) as lanes:
+        outcomes = [outcome for _, outcome in Job(lanes, refuse, 2).labelled(files)]
+    assert all("out of memory" in str(outcome) for outcome in outcomes)
+    assert not desk.pictures
+
+
 def test_what_a_killed_process_had_read_another_reads_again(
     desk: Desk, files: list[File], tmp_path: Path
 ) -> None:
