@@ -37,16 +37,13 @@ def main() -> None:
     from dino_diffusion.cli.console import hush_libraries
 
     hush_libraries()
-    from dino_diffusion.cli.segment_desk import File
+    from dino_diffusion.cli.segment_desk import named
     from dino_diffusion.device import choose_device
-    from dino_diffusion.files.inputs import list_inputs, output_names
+    from dino_diffusion.files.inputs import list_inputs
     from dino_diffusion.models import ModelBundle
 
     bundle = ModelBundle.from_pretrained(options.bundle, choose_device(options.device))
-    paths = list_inputs(options.inputs)
-    files = [
-        File(path, name, f"{name}_overlay") for path, name in zip(paths, output_names(paths), strict=True)
-    ]
+    files = named(list_inputs(options.inputs))
     batches = options.batch or (GPU_BATCHES if bundle.device.type == "cuda" else CPU_BATCHES)
     report = {"bundle": bundle.id, "device": str(bundle.device), "files": len(files)}
     rows = [measured(bundle, files, batch) for batch in batches]

@@ -16,8 +16,6 @@ from dino_diffusion.errors import ConfigurationError, DinoDiffusionError, Radiog
 if TYPE_CHECKING:
     from dino_diffusion.segmentation.embedding import SegmentEmbedding
 
-OVERLAY_ENDING = "_overlay"
-
 CPU_BATCH, GPU_BATCH = 8, 32
 """Files at once. Two cores label eight together 1.7 times as fast as one by one."""
 
@@ -64,9 +62,9 @@ def segment(
 
     Results are called DIR/<stem>.<ext>; a second input of the same stem gets -2, the next -3.
     """
-    from dino_diffusion.cli.segment_desk import Desk, File
+    from dino_diffusion.cli.segment_desk import Desk, File, named
     from dino_diffusion.cli.segment_job import Outcome, started
-    from dino_diffusion.files.inputs import list_inputs, output_names
+    from dino_diffusion.files.inputs import list_inputs
 
     if zones and embedding:
         raise ConfigurationError("--zones are thirds of the lungs: leave it out with --embedding.")
@@ -80,7 +78,7 @@ def segment(
         for each in learnt:
             each.check(loaded)
         results: list[dict[str, Any]] = []
-        files = list(map(File, paths, *zip(*file_names(output_names(paths)), strict=True)))
+        files = named(paths)
         at_once = min(batch or (GPU_BATCH if loaded.device.type == "cuda" else CPU_BATCH), len(files))
         own = frozenset(p.resolve() for p in paths)
         desk = Desk(loaded.size, output, format.value if format else None, overlay, own, zones)
@@ -121,20 +119,6 @@ def check_folder(folder: Path) -> None:
     nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise RadiographError(f"{folder}: cannot be written to; choose a folder that is writable with -o.")
-
-
-def file_names(names: list[str]) -> list[tuple[str, str]]:
-    """Labelmap and overlay name of each input, no overlay called like another input's labelmap."""
-    taken = {name.casefold() for name in names}
-    pairs = []
-    for name in names:
-        overlay, number = f"{name}{OVERLAY_ENDING}", 1
-        while overlay.casefold() in taken:
-            number += 1
-            overlay = f"{name}{OVERLAY_ENDING}-{number}"
-        taken.add(overlay.casefold())
-        pairs.append((name, overlay))
-    return pairs
 
 
 def load_embeddings(files: list[Path]) -> tuple[SegmentEmbedding, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from dino_diffusion.cli.console import sentence
 from dino_diffusion.codes import LEFT_LUNG, RIGHT_LUNG
 from dino_diffusion.errors import DinoDiffusionError, RadiographError
+from dino_diffusion.files.inputs import output_names
 from dino_diffusion.files.write_labelmap import ENDINGS, SAME, default_format, write_labelmap
 from dino_diffusion.pictures import overlay, save_png
 from dino_diffusion.radiograph import Labelmap, Radiograph, Source
@@ -24,8 +25,13 @@ from dino_diffusion.view import GreyScale, ModelView, SquareView
 if TYPE_CHECKING:
     from dino_diffusion.segmentation.learnt import LearntSegmentation
 
+OVERLAY_ENDING = "_overlay"
+
 Shown = tuple[np.ndarray, SquareView, GreyScale]
 """A model view as other processes can have it: its tensor would be sent as an open file."""
+
+Picture = tuple[Radiograph, ModelView, float]
+"""What was read, its model view, and the seconds that took."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,21 @@ class File:
     path: Path
     name: str
     overlay_name: str
+
+
+def named(paths: Sequence[Path]) -> list[File]:
+    """The inputs with names for their results, no overlay called like another input's labelmap."""
+    names = output_names(paths)
+    taken = {name.casefold() for name in names}
+    files = []
+    for path, name in zip(paths, names, strict=True):
+        overlay_name, number = f"{name}{OVERLAY_ENDING}", 1
+        while overlay_name.casefold() in taken:
+            number += 1
+            overlay_name = f"{name}{OVERLAY_ENDING}-{number}"
+        taken.add(overlay_name.casefold())
+        files.append(File(path, name, overlay_name))
+    return files
 
 
 class Found(Protocol):
@@ -64,7 +85,7 @@ class Desk:
     overlay: bool = False
     inputs: frozenset[Path] = frozenset()
     zones: bool = False
-    pictures: dict[File, tuple[Radiograph, ModelView, float]] = field(default_factory=dict)
+    pictures: dict[File, Picture] = field(default_factory=dict)
 
     def read(self, file: File) -> Shown:
         """The file's model view."""
@@ -78,7 +99,7 @@ class Desk:
     def negative(self, file: File) -> Shown:
         """The negative of the view that was read."""
         with told(file.path):
-            view = self.pictures[file][0].model_view(self.size, negative=True)
+            view = self._picture(file)[0].model_view(self.size, negative=True)
             return view.pixels.numpy(), view.square, view.scale
 
     def forget(self, file: File) -> None:
@@ -88,12 +109,17 @@ class Desk:
     def finish(self, file: File, found: Found, seconds: float) -> dict[str, Any]:
         """Writes the results of what was read; its entry in the JSON document. `seconds`: the models'."""
         with told(file.path):
-            if file not in self.pictures:
-                self.read(file)
             return self._finish(file, found, seconds)
 
+    def _picture(self, file: File) -> Picture:
+        """What was read, if need be by a process that was killed since."""
+        if file not in self.pictures:
+            self.read(file)
+        return self.pictures[file]
+
     def _finish(self, file: File, found: Found, seconds: float) -> dict[str, Any]:
-        radiograph, view, read = self.pictures.pop(file)
+        radiograph, view, read = self._picture(file)
+        self.forget(file)
         start = time.perf_counter()
         if found.negative:
             view = radiograph.model_view(self.size, negative=True)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from dino_diffusion.cli import segment_job
-from dino_diffusion.cli.segment import file_names
+from dino_diffusion.cli.segment_desk import named
 from dino_diffusion.generation.recipe import Recipe
 from dino_diffusion.generation.save import save_image
 from dino_diffusion.generation.variants import Synthetic
@@ -91,7 +91,9 @@ def test_inputs_of_one_name_are_numbered(
 
 
 def test_an_overlay_never_takes_the_name_of_a_labelmap() -> None:
-    assert file_names(["a", "A_overlay"]) == [("a", "a_overlay-2"), ("A_overlay", "A_overlay_overlay")]
+    files = named([Path("a.png"), Path("A_overlay.png")])
+    assert [file.name for file in files] == ["a", "A_overlay"]
+    assert [file.overlay_name for file in files] == ["a_overlay-2", "A_overlay_overlay"]
 
 
 def test_a_batch_goes_on_past_a_bad_file_and_lists_it(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dino_diffusion.cli.segment_desk import Desk, File, Shown
+from dino_diffusion.cli.segment_desk import Desk, File, Shown, named
 from dino_diffusion.cli.segment_job import Job
 from dino_diffusion.cli.segment_lanes import Processes, Threads
 from dino_diffusion.errors import DinoDiffusionError
@@ -39,7 +39,7 @@ def die(desk: Desk, file: File) -> None:
 
 @pytest.fixture
 def files(radiographs: Path) -> list[File]:
-    return [File(path, path.stem, f"{path.stem}_overlay") for path in sorted(radiographs.iterdir())]
+    return named(sorted(radiographs.iterdir()))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_an_error_of_a_file_comes_back_as_its_sentence(desk: Desk, tmp_path: Pat
     bad = tmp_path / "bad.png"
     bad.write_text("no picture")
     with Processes(desk, 1) as lanes, pytest.raises(DinoDiffusionError, match=r"bad\.png"):
-        lanes.submit(Desk.read, File(bad, "bad", "bad_overlay")).result()
+        lanes.submit(Desk.read, named([bad])[0]).result()
 
 
 def test_files_that_the_models_refuse_are_told_and_not_kept(desk: Desk, files: list[File]) -> None:
@@ -96,6 +96,7 @@ def test_what_a_killed_process_had_read_another_reads_again(
             if some == files[:1]:
                 with pytest.raises(BrokenExecutor):
                     lanes.submit(die, files[0]).result()
+                lanes.submit(Desk.negative, files[0]).result()
             return find(some, views)
 
         outcomes = [outcome for _, outcome in Job(lanes, killing).labelled(files)]
@@ -108,7 +109,7 @@ def test_a_process_killed_while_it_reads_costs_that_file_a_sentence(desk: Desk, 
     waiting, other = tmp_path / "waiting.png", tmp_path / "other.png"
     os.mkfifo(waiting)
     Image.fromarray(np.arange(2000, dtype=np.uint8).reshape(40, 50)).save(other)
-    files = [File(path, path.stem, f"{path.stem}_overlay") for path in (waiting, other)]
+    files = named((waiting, other))
     with Processes(desk, 2) as lanes:
         doomed = lanes.submit(process_of, files[0]).result()
         killer = subprocess.Popen([sys.executable, "-c", f"import os,time;time.sleep(1);os.kill({doomed},9)"])
