@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from dino_diffusion.device import choose_device
 from dino_diffusion.evaluation import EvaluationError, ablations, evenly
 from dino_diffusion.evaluation.labelfiles import Pairs
 from dino_diffusion.evaluation.release import list_rows
+from dino_diffusion.evaluation.segmentation import Prediction
 from dino_diffusion.evaluation.supervised import UNetSettings
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
@@ -25,6 +27,9 @@ from dino_diffusion.training.readout import fit_readout
 from dino_diffusion.training.settings import ReadoutSettings, load_settings, recipe_path
 
 CLUSTERS, CLUSTERED_IMAGES = 32, 100
+
+Segment = Callable[[Path], Prediction]
+"""What labels a file."""
 
 
 @dataclass
@@ -101,13 +106,18 @@ class Bench:
 
         The principal components are those of the clustered features, whichever denoiser they come from.
         """
-        data = self.settings.data
-        items = load_corpus(self.data, data.splits, data.sources)
-        chosen = [items[i] for i in evenly(len(items), min(CLUSTERED_IMAGES, self.settings.images))]
         features = []
-        for number, item in enumerate(tqdm(chosen, "features to cluster")):
-            seen = observe(bundle, Radiograph.read(item.path)).features
+        for number, radiograph in enumerate(self.corpus(CLUSTERED_IMAGES)):
+            seen = observe(bundle, radiograph).features
             features.append(seen[number % len(seen)].cpu())
         readout = copy.deepcopy(bundle.readout).cpu()
         readout.fit_reduction(torch.cat(features))
         return ablations.fit_clusters(readout, torch.cat(features), CLUSTERS).to(bundle.device)
+
+    def corpus(self, count: int) -> Iterator[Radiograph]:
+        """Up to `count` training images, none with a mask that anyone looks at."""
+        data = self.settings.data
+        items = load_corpus(self.data, data.splits, data.sources)
+        chosen = evenly(len(items), min(count, self.settings.images))
+        for index in tqdm(chosen, "training images"):
+            yield Radiograph.read(items[index].path)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from segmentation_bench import Bench
+from segmentation_attention import attention_walk, merged_by_attention, normalised_cut, tokens
+from segmentation_bench import Bench, Segment
 from timing import denoiser_pass, median_seconds
 from torch.nn import functional
 from tqdm import tqdm
@@ -28,8 +29,6 @@ from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation.learn import Example, learn
 from dino_diffusion.segmentation.lungs import lungs_of
 from dino_diffusion.segmentation.observation import observe
-
-Segment = Callable[[Path], Prediction]
 
 CHOICES = 5
 """Choices of the examples of a taught row, at most: each labels as many images, so none decides alone."""
@@ -193,6 +192,16 @@ ROWS = {
     "oracle": Row(
         "clusters of denoiser features, oracle naming", "the scored image's own", clusters_by_oracle
     ),
+    "merged-attention": Row(
+        "self-attention of one picture merged (DiffSeg), prior naming", "none", merged_by_attention
+    ),
+    "normalised-cut": Row(
+        "normalised cut of one picture's features (DiffCut), prior naming", "none", normalised_cut
+    ),
+    "attention-walk": Row(
+        "random walk on one picture's self-attention from the prior's cores", "none", attention_walk
+    ),
+    "tokens": Row("tokens optimised on pseudo-labels, read from cross-attention", "none", tokens),
     "threshold": Row("intensity threshold (Otsu)", "none", threshold),
     "one-example": Row("ours, one example", "one of another image", one_example),
     "five-examples": Row("ours, five examples", "five of other images", five_examples),

@@ -43,12 +43,16 @@ def affinity(attention: torch.Tensor, layers: Sequence[torch.Tensor]) -> torch.T
         layers: features, `(channels, cells)` each. Layers count alike, whatever their scale.
     """
     mutual = (attention + attention.T) / 2
+    # A little of everything keeps the graph connected.
+    return mutual / mutual.max() * likeness(layers) + 1e-6
+
+
+def likeness(layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of features as in `affinity`: `(cells, cells)` in [0, 1]."""
     features = torch.cat([functional.normalize(layer, dim=0) for layer in layers])
     # What all cells share says nothing of what belongs together.
     directions = functional.normalize(features - features.mean(1, keepdim=True), dim=0)
-    alike = (directions.T @ directions).clamp_min(0) ** SHARPNESS
-    # A little of everything keeps the graph connected.
-    return mutual / mutual.max() * alike + 1e-6
+    return (directions.T @ directions).clamp_min(0) ** SHARPNESS
 
 
 def spectral_embedding(affinities: torch.Tensor, channels: int = EIGENVECTORS) -> torch.Tensor:

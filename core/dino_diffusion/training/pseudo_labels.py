@@ -40,13 +40,17 @@ def cluster_maps(features: torch.Tensor, clusters: tuple[int, ...], seed: int) -
     return soft.view(count, 1, rows, columns)
 
 
-def probabilities(soft: torch.Tensor, lung_area: float) -> torch.Tensor:
-    """Soft maps `(B, 1, h, w)` to probabilities of lung.
+def border_of(soft: torch.Tensor, lung_area: float) -> float:
+    """The value of soft maps `(B, 1, h, w)` of a corpus from which on a cell is rather lung than not.
 
-    Over the corpus, the `lung_area` share of all cells with the highest values has more than an even chance:
-    what a value means depends on the clusters, how large lungs are does not.
+    The `lung_area` share of all cells with the highest values is: what a value means depends on the clusters,
+    how large lungs are does not.
     """
-    border = float(np.quantile(soft.numpy(), 1 - lung_area))  # torch's takes no more than 16 million
+    return float(np.quantile(soft.numpy(), 1 - lung_area))  # torch's takes no more than 16 million
+
+
+def probabilities(soft: torch.Tensor, border: float) -> torch.Tensor:
+    """Soft maps `(B, 1, h, w)` to probabilities of lung: even at the border."""
     return (STEEPNESS * (soft - border)).sigmoid()
 
 

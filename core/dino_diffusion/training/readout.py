@@ -26,7 +26,13 @@ from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.training.close_views import FINER, close_features
 from dino_diffusion.training.corpus import load_corpus
-from dino_diffusion.training.pseudo_labels import cluster_maps, probabilities, shares_of, with_background
+from dino_diffusion.training.pseudo_labels import (
+    border_of,
+    cluster_maps,
+    probabilities,
+    shares_of,
+    with_background,
+)
 from dino_diffusion.training.settings import ReadoutSettings
 from dino_diffusion.training.stream import EpochStream
 from dino_diffusion.training.view_checks import fit_view_checks
@@ -74,7 +80,7 @@ def fit_readout(
     soft = cluster_maps(
         _reduced_close(settings, len(close), features_close, quiet), settings.clusters, settings.run.seed
     )
-    lung = probabilities(soft, settings.lung_area)
+    lung = probabilities(soft, border_of(soft, settings.lung_area))
 
     batches = pixels.split(BATCH)
     first = torch.cat([features(batch, i) for i, batch in enumerate(batches[: REDUCED_ON // BATCH])])

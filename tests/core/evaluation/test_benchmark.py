@@ -19,7 +19,9 @@ from dino_diffusion.segmentation import heads
 from tests.core.evaluation.lungs import two_lungs
 from tests.tiny import saved_tiny_bundle, smooth_picture
 
-WITHOUT_TRAINING = "ours,clusters,random-clusters,oracle,threshold"
+WITHOUT_TRAINING = (
+    "ours,clusters,random-clusters,oracle,merged-attention,normalised-cut,attention-walk,threshold"
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ def test_rows_are_measured_alike_and_kept(run: Callable[[str], dict]) -> None:
 
 @pytest.mark.slow
 def test_rows_that_learn(run: Callable[[str], dict]) -> None:
-    rows = "refitted,random,patches,fine-patches,supervised"
+    rows = "refitted,random,patches,fine-patches,tokens,supervised"
     assert set(rows.split(",")) <= run(rows)["rows"].keys()
 
 

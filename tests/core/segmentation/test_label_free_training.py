@@ -8,7 +8,13 @@ from dino_diffusion.alterations import Alteration, draw_alteration
 from dino_diffusion.models.readout import LungReadout
 from dino_diffusion.segmentation.naming import LEFT_LUNG_PRIOR, RIGHT_LUNG_PRIOR, lung_prior
 from dino_diffusion.training.close_views import close_features
-from dino_diffusion.training.pseudo_labels import cluster_maps, probabilities, shares_of, with_background
+from dino_diffusion.training.pseudo_labels import (
+    border_of,
+    cluster_maps,
+    probabilities,
+    shares_of,
+    with_background,
+)
 from dino_diffusion.training.readout import train_head
 from dino_diffusion.training.settings import ReadoutSettings, RunSettings
 
@@ -42,7 +48,8 @@ def test_clusters_named_by_the_prior_find_lungs_that_moved_away_from_it() -> Non
 
 def test_as_many_cells_have_more_than_an_even_chance_as_lungs_take() -> None:
     soft = torch.rand(3, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 0.3
-    assert float((probabilities(soft, 0.26) > 0.5).float().mean()) == pytest.approx(0.26, abs=0.001)
+    lung = probabilities(soft, border_of(soft, 0.26))
+    assert float((lung > 0.5).float().mean()) == pytest.approx(0.26, abs=0.001)
 
 
 def test_shares_have_sides_and_specks_belong_to_no_lung() -> None:
