@@ -17,8 +17,9 @@ from dino_diffusion.evaluation.segment_tokens import Queries, fit_tokens, querie
 from dino_diffusion.evaluation.segmentation import Prediction
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation.affinity import joint_attention, likeness
+from dino_diffusion.segmentation.features import Encoded
 from dino_diffusion.segmentation.lungs import FoundLungs
-from dino_diffusion.segmentation.observation import Observation, observe
+from dino_diffusion.segmentation.observation import Looked, Observation, look, observe
 from dino_diffusion.training.pseudo_labels import border_of, cluster_maps, probabilities, shares_of
 
 ALIKE, CUT = 0.02, 0.1
@@ -82,15 +83,14 @@ def tokens(bench: Bench) -> Segment:
     bundle, settings = bench.bundle, bench.settings
     times = bundle.readout.config.times
 
-    def asked(seen: Observation, number: int) -> Queries:
-        noise = torch.Generator().manual_seed(seen.seed * 1009 + number)
+    def asked(encoded: Encoded, level: int) -> Queries:
         with inference(bundle.device):
-            return queries_of(bundle.denoiser, seen.encoded, times[number], noise)
+            return queries_of(bundle.denoiser, encoded, times[level], torch.Generator().manual_seed(level))
 
     queries, features = [], []
     for number, radiograph in enumerate(bench.corpus(TOKEN_IMAGES)):
         seen, level = observe(bundle, radiograph), number % len(times)
-        queries.append(asked(seen, level))
+        queries.append(asked(seen.encoded, level))
         features.append(seen.features[level].cpu())
     readout = copy.deepcopy(bundle.readout).cpu()
     readout.fit_reduction(torch.cat(features))
@@ -101,13 +101,13 @@ def tokens(bench: Bench) -> Segment:
 
     def segment(path: Path) -> Prediction:
         radiograph = Radiograph.read(path.resolve())
-        seen = observe(bundle, radiograph)
-        votes = [fitted(asked(seen, number), grid).softmax(1) for number in range(len(times))]
+        seen = look(bundle, radiograph)
+        votes = [fitted(asked(seen.encoded, level), grid).softmax(1) for level in range(len(times))]
         return _outlined(torch.stack(votes), seen, radiograph)
 
     return segment
 
 
-def _outlined(votes: torch.Tensor, seen: Observation, radiograph: Radiograph) -> Prediction:
+def _outlined(votes: torch.Tensor, seen: Observation | Looked, radiograph: Radiograph) -> Prediction:
     """`votes` (times, 1, 3, h, w)."""
     return prediction_of(FoundLungs(votes.cpu().numpy(), seen.report).outlined(radiograph, seen.view))

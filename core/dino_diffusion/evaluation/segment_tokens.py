@@ -73,8 +73,8 @@ def fit_tokens(
         chosen = torch.randint(len(shares), (BATCH,), generator=generator)
         logits = tokens([layer[chosen] for layer in layers], shares.shape[-2:])
         loss = -(shares[chosen].to(logits) * logits.log_softmax(1)).sum(1).mean()
-        optimiser.zero_grad()
-        loss.backward()
+        # Of the tokens alone: nothing is left behind in the model, which others share.
+        (tokens.tokens.grad,) = torch.autograd.grad(loss, [tokens.tokens])
         optimiser.step()
         schedule.step()
     return tokens.requires_grad_(False)

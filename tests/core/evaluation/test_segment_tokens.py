@@ -60,6 +60,7 @@ def test_tokens_learn_what_labels_say_and_the_model_stays(
     state = torch.random.get_rng_state()
     fitted = fit_tokens(bundle.denoiser, queries, shares)
     assert torch.equal(torch.random.get_rng_state(), state) and bundle.id == before
+    assert all(weight.grad is None for weight in bundle.denoiser.parameters()), "gradients were left behind"
     together = [torch.cat(layer) for layer in zip(*queries, strict=True)]
     agreement = (fitted(together, GRID).argmax(1) == shares.argmax(1)).float().mean()
     untaught = SegmentTokens(bundle.denoiser, 2)(together, GRID).argmax(1)
