@@ -69,8 +69,8 @@ def cut_regions(affinities: torch.Tensor, limit: float) -> np.ndarray:
     """Region `(cells,)` of each cell: the graph `affinities` (cells, cells) cut in two again and again.
 
     DiffCut (Couairon et al., NeurIPS 2024): a part is cut where its normalised cut (Shi and Malik 2000) costs
-    least, as long as that is at most `limit`. (scikit-image's `cut_normalized` cuts alike, for graphs with few
-    edges: one between all of 1,024 cells takes it 13 s, and this below 1 s.)
+    least, as long as that is at most `limit`. scikit-image's `cut_normalized` cuts alike, but is made for few
+    edges: a graph with all those between 1,024 cells takes it 13 s, and this below 1 s.
     """
     graph = affinities.double().numpy()
     regions, uncut, count = np.zeros(len(graph), dtype=int), [np.arange(len(graph))], 0
