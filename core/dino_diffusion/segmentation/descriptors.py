@@ -21,7 +21,6 @@ from dino_diffusion.segmentation.chest_frame import ChestFrame, chest_coordinate
 from dino_diffusion.segmentation.features import Encoded, denoiser_features
 from dino_diffusion.segmentation.observation import Observation
 from dino_diffusion.segmentation.outline import cut_out, outlined
-from dino_diffusion.segmentation.refine import box
 
 FINE = 4
 """Model pixels along the side of a cell of the finer grid."""
@@ -164,3 +163,8 @@ def grey_values(pixels: torch.Tensor) -> torch.Tensor:
     contrasts = [8 * (cells - near), 4 * (cells - around), 4 * (around - wide), 4 * (wide - 0.5)]
     shape = functional.avg_pool2d(local_shape.local_shape(pixels), FINE)
     return torch.cat([*contrasts, 8 * deviation - 0.5, 2 * shape], dim=1)
+
+
+def box(maps: torch.Tensor, radius: int) -> torch.Tensor:
+    """Mean over a square window, smaller at the border."""
+    return functional.avg_pool2d(maps, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)

@@ -19,9 +19,9 @@ from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.segmentation.close_up import CloseUp
 from dino_diffusion.segmentation.descriptors import Descriptors
-from dino_diffusion.segmentation.edge_pull import PULLS
 from dino_diffusion.segmentation.heads import SegmentHead
 from dino_diffusion.segmentation.least_area import believe
+from dino_diffusion.segmentation.outline_cues import CUES, Cue
 
 MOST_LESSONS = 8
 """Heads in one embedding: each costs a little time for every image."""
@@ -150,10 +150,10 @@ class SegmentEmbedding:
         return believe(torch.stack(votes).sum(0), seen.area[:, None] * least)
 
     @property
-    def pulls(self) -> list[float]:
-        """How strongly edges of the picture draw each label's outline."""
+    def cues(self) -> list[Cue]:
+        """What draws each label's outline in a picture."""
         recovered = torch.stack([share * head.recovered.cpu() for share, head in self.heads]).sum(0)
-        return [PULLS[int(best)] for best in recovered.argmax(1)]
+        return [CUES[int(best)] for best in recovered.argmax(1)]
 
     def check(self, bundle: ModelBundle) -> None:
         """Raises EmbeddingError unless it was learnt for this very bundle's models."""

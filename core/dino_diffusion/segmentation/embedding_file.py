@@ -17,7 +17,7 @@ from dino_diffusion.segmentation.close_up import CloseUp
 from dino_diffusion.segmentation.embedding import MOST_LESSONS, LearntSegment, Lesson, SegmentEmbedding
 
 MAX_BYTES = 1_000_000
-KIND, FORMAT = "dino-diffusion segment embedding", 6
+KIND, FORMAT = "dino-diffusion segment embedding", 7
 HASH, MODEL = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{16}")
 MOST_IMAGES = 1000
 REMEDY = "name a file that `dino-diffusion learn` wrote."

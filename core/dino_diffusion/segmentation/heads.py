@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from dino_diffusion.segmentation.descriptors import FINE_WIDTH, Descriptors
-from dino_diffusion.segmentation.edge_pull import PULLS
 from dino_diffusion.segmentation.known_regions import REGIONS, known_regions
 from dino_diffusion.segmentation.least_area import least_area
+from dino_diffusion.segmentation.outline_cues import CUES
 
 HIDDEN, FINE_HIDDEN = 24, 24
 STEPS, BATCH, RATE, WEIGHT_DECAY = 200, 8, 4e-3, 0.05
@@ -49,7 +49,7 @@ class SegmentHead(nn.Module):
     `belongs` (labels + 1, REGIONS) is the second expert: 1 where a known region belongs to a label, else 0;
     `trust` (labels,) how far to believe it about each label, in [0, 1]. `least` (labels,) is the least area
     of a label in an example, in units of the chest, as far as the second expert does not say where it is.
-    `recovered` (labels, len(PULLS)) says how well a cut of each pull finds an example's outline again.
+    `recovered` (labels, len(CUES)) says how well each cue finds an example's outline again.
     """
 
     mean: torch.Tensor
@@ -82,7 +82,7 @@ class SegmentHead(nn.Module):
         self.register_buffer("belongs", torch.zeros(labels + 1, REGIONS))
         self.register_buffer("trust", torch.zeros(labels))
         self.register_buffer("least", torch.zeros(labels))
-        self.register_buffer("recovered", torch.zeros(labels, len(PULLS)))
+        self.register_buffer("recovered", torch.zeros(labels, len(CUES)))
 
     def forward(self, seen: Descriptors, examples: int) -> torch.Tensor:
         """Probabilities, of both experts together; `examples` in all were taught, to this head or others."""

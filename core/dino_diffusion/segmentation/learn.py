@@ -19,11 +19,11 @@ from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Radiograph
 from dino_diffusion.segmentation.close_up import CloseUp
 from dino_diffusion.segmentation.descriptors import FINE
-from dino_diffusion.segmentation.edge_pull import recovered
 from dino_diffusion.segmentation.embedding import LearntSegment, Lesson, SegmentEmbedding
 from dino_diffusion.segmentation.examples import has_holes, labels_in, parts_of, targets_of
 from dino_diffusion.segmentation.heads import STEPS, train_head
 from dino_diffusion.segmentation.observation import observe
+from dino_diffusion.segmentation.outline_cues import recovered
 from dino_diffusion.segmentation.shown import DETAIL, Original, batches_of, show
 from dino_diffusion.segmentation.sights import chest_of
 from dino_diffusion.view import ModelView

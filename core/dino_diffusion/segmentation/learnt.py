@@ -13,18 +13,13 @@ from dino_diffusion.device import inference
 from dino_diffusion.errors import EmbeddingError
 from dino_diffusion.models import ModelBundle
 from dino_diffusion.radiograph import Labelmap
-from dino_diffusion.segmentation.edge_pull import pulled
 from dino_diffusion.segmentation.embedding import SegmentEmbedding, check_together
 from dino_diffusion.segmentation.examples import keep_parts
 from dino_diffusion.segmentation.lungs import BLEED
 from dino_diffusion.segmentation.observation import Observation
-from dino_diffusion.segmentation.refine import guided_upsample
+from dino_diffusion.segmentation.outline_cues import drawn
 from dino_diffusion.segmentation.sights import Sight, Sights
 from dino_diffusion.view_report import PROPER, ViewReport
-
-RADIUS = 2
-"""Radius of the guided filter in model pixels: half a finer cell. A whole one serves lungs no better and
-costs a perfect answer for a clavicle up to a tenth of its Dice."""
 
 HOLE = 0.51
 """Probability in a hole that is filled: just enough: what another label says there counts more."""
@@ -116,13 +111,8 @@ class _Answer:
         return float(np.clip(float(self.doubt.sum()) / max(area, 1e-6), 0, 1))
 
     def refined(self) -> np.ndarray:
-        """Probabilities `(labels + 1, s, s)` on the view's grid: cut where edges draw a label's outline,
-        elsewhere as the guided filter leaves them."""
-        pixels, pulls = self.sight.view.pixels, torch.tensor(self.embedding.pulls)
-        labels = pulled(self.vote[0, 1:], pixels[0], pulls.tolist(), pixels.shape[-1])
-        if (pulls == 0).any():
-            even = self.vote[:, 1:][:, pulls == 0]
-            labels[pulls == 0] = guided_upsample(even, pixels, RADIUS)[0]
+        """Probabilities `(labels + 1, s, s)` on the view's grid, as the picture draws them."""
+        labels = drawn(self.vote[:, 1:], self.sight.view.pixels, self.embedding.cues)[0]
         labels = labels / labels.sum(0).clamp_min(1)
         return torch.cat([1 - labels.sum(0, keepdim=True), labels]).numpy()
 
@@ -131,11 +121,14 @@ class _Answer:
         maps = self.refined()
         winner = np.where(maps[1:].sum(0) > 0.5, maps[1:].argmax(0), -1)
         kept = np.zeros_like(maps[1:])
-        for index, learnt in enumerate(self.embedding.segments):
-            region = winner == index
-            parts = keep_parts(region, learnt.parts, learnt.filled)
+        boxes = ndimage.find_objects(winner + 1, len(kept))
+        for index, (learnt, box) in enumerate(zip(self.embedding.segments, boxes, strict=True)):
+            if box is None:
+                continue
+            around = tuple(slice(max(0, side.start - BLEED), side.stop + BLEED) for side in box)
+            parts = keep_parts(winner[around] == index, learnt.parts, learnt.filled)
             near = ndimage.binary_dilation(parts, iterations=BLEED)
-            kept[index] = np.where(parts & (winner < 0), HOLE, maps[1 + index] * near)
+            kept[index][around] = np.where(parts & (winner[around] < 0), HOLE, maps[1 + index][around] * near)
         return kept
 
 
