@@ -25,7 +25,8 @@ def learn(
         list[Path],
         typer.Argument(
             metavar="IMAGE MASK [IMAGE MASK]...",
-            help="A radiograph and its labelmap, on the same pixels; more such pairs teach better.",
+            help="A radiograph and its labelmap, on the same pixels; more such pairs teach better. Beside "
+            "one that shows the structure, an empty labelmap says that it is not there.",
         ),
     ],
     output: Annotated[
@@ -71,7 +72,7 @@ def learn(
         from dino_diffusion.segmentation import learn as library
 
         started = time.perf_counter()
-        with console.progress(f"Learning '{called}'", library.steps_of(len(examples))) as advance:
+        with console.progress(f"Learning '{called}'", library.steps_of(examples)) as advance:
             embedding = library.learn(
                 loaded,
                 examples,
@@ -84,17 +85,19 @@ def learn(
             )
         embedding.save(output)
         document |= {"embedding": str(output), "bytes": output.stat().st_size, **embedding.about()}
+        document["without"] = sum(not mask.any() for _, mask in examples)
         document["seconds"] = round(time.perf_counter() - started, 3)
     console.say(*describe(document))
 
 
 def describe(document: dict[str, Any]) -> list[str]:
     """Lines for a person."""
-    count = document["examples"]
+    count, without = document["examples"], document["without"]
     segments = (learnt["segment"] for learnt in document["segments"])
     return [
         f"{document['embedding']} ({document['bytes'] / 1000:.1f} kB): '{document['name']}' from {count} "
-        f"example{'s' * (count > 1)} in {document['seconds']:.0f} s",
+        f"example{'s' * (count > 1)}{f' ({without} without it)' * (without > 0)} in "
+        f"{document['seconds']:.0f} s",
         "    labels: " + ", ".join(f"{segment['value']} {segment['name']}" for segment in segments),
     ]
 

@@ -62,7 +62,7 @@ class CloseUp:
         low, high = places.amin(0), places.amax(0)
         across, down = ((low + high) / 2).tolist()
         found = cls(across, down, (1 + 2 * MARGIN) * max(extents) + float((high - low).max()))
-        return found if all(found.share(chest) <= MOST for chest in chests) else None
+        return found if all(found.share(chest) <= MOST for _, chest in pictures) else None
 
     def share(self, chest: ChestFrame) -> float:
         """Its side in one picture, as a share of the picture's."""

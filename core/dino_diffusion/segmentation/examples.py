@@ -21,7 +21,8 @@ A_PART = 0.1
 
 
 def labels_in(mask: np.ndarray, radiograph: Radiograph) -> tuple[int, ...]:
-    """Ascending label values of a mask `(H, W)`. Raises EmbeddingError for what is no mask of the image."""
+    """Ascending label values of a mask `(H, W)`, none of an empty one. Raises EmbeddingError for what is no
+    mask of the image."""
     name = radiograph.source.name
     if mask.shape != radiograph.shape:
         raise EmbeddingError(
@@ -41,8 +42,6 @@ def labels_in(mask: np.ndarray, radiograph: Radiograph) -> tuple[int, ...]:
             f"{name}: the mask holds values that are no labels; give whole numbers from 0 to 255."
         )
     labels = tuple(int(value) for value in values if value)
-    if not labels:
-        raise EmbeddingError(f"{name}: the mask is empty; draw the structure with a value above 0.")
     if 0 not in values:
         raise EmbeddingError(f"{name}: the mask covers the whole image; leave the background 0.")
     return labels

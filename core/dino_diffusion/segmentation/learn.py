@@ -48,7 +48,8 @@ def learn(
     """Learn the labels of the examples' masks, all together with the background.
 
     Args:
-        examples: at least one; a label that a mask lacks is taken to be absent from that picture.
+        examples: at least one; a label that a mask lacks is taken to be absent from that picture. Beside an
+            example that shows something, an empty mask says that there is nothing.
         name: of the structure; of several labels, each is called after it and its value, or as `names` says.
             A name such as "left clavicle" also gives the standard code.
         labels: which of the masks' labels; None for all of them. The rest counts as background.
@@ -56,15 +57,15 @@ def learn(
         callback: called with (done, total) after every step; may raise Cancelled.
 
     Raises:
-        EmbeddingError: a mask is empty, lies on another grid, holds no labels or other ones than `start`, or
-            a small structure lies elsewhere in the chest than that of `start`.
+        EmbeddingError: all masks are empty, one lies on another grid, holds no labels or other ones than
+            `start`, or a small structure lies elsewhere in the chest than that of `start`.
     """
     if not examples:
         raise EmbeddingError("There is no example to learn from; give an image and its mask.")
     if start is not None:
         start.check(bundle)
     values = _values(examples, labels, start)
-    total, batches = steps_of(len(examples)), batches_of(len(examples))
+    total, batches = steps_of(examples), batches_of(_shows(examples))
 
     def tell(done: int) -> None:
         if callback is not None:
@@ -83,9 +84,13 @@ def learn(
     return SegmentEmbedding(name, learnt, (*before, lesson), bundle.observing_id, close_up)
 
 
-def steps_of(examples: int) -> int:
+def steps_of(examples: Sequence[Example]) -> int:
     """How many steps the callback of `learn` hears of."""
-    return batches_of(examples) + STEPS
+    return batches_of(_shows(examples)) + STEPS
+
+
+def _shows(examples: Sequence[Example]) -> list[bool]:
+    return [bool(mask.any()) for _, mask in examples]
 
 
 def _originals(
@@ -134,6 +139,13 @@ def _values(
     """The labels to teach, in the order of the heads' answers."""
     held = [labels_in(mask, radiograph) for radiograph, mask in examples]
     found = sorted({value for values in held for value in values})
+    if not found:
+        raise EmbeddingError(
+            f"{examples[0][0].source.name}: the mask is empty; draw the structure with a value above 0."
+            if start is None
+            else f"The masks are empty, and pictures without '{start.name}' teach only beside one that shows "
+            "it; learn it anew from all of them at once."
+        )
     chosen = sorted(set(found if labels is None else labels))
     if missing := [value for value in chosen if value not in found]:
         raise EmbeddingError(
@@ -141,7 +153,7 @@ def _values(
             "these with --label."
         )
     for values, (radiograph, _) in zip(held, examples, strict=True):
-        if not set(values) & set(chosen):
+        if values and not set(values) & set(chosen):
             raise EmbeddingError(
                 f"{radiograph.source.name}: the mask holds {_listed(values)}, none of the labels to learn "
                 f"({_listed(chosen)}); leave it out, or correct its values."

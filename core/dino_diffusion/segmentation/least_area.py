@@ -14,11 +14,14 @@ LOWEST = 0.2
 
 
 def least_area(targets: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """`(labels,)`: the smallest area that an example has of each label, in units of its chest.
+    """`(labels,)`: the smallest area of each label in an example that has it, in units of its chest; 0 where
+    none has.
 
     `targets` (N, labels + 1, h, w) are shares of each cell, `unit` (N,) says how many cells make one unit.
     """
-    return (targets[:, 1:].sum((2, 3)) / unit[:, None]).amin(0)
+    areas = targets[:, 1:].sum((2, 3)) / unit[:, None]
+    least = areas.masked_fill(areas == 0, torch.inf).amin(0)
+    return least.nan_to_num(posinf=0.0)
 
 
 def believe(probabilities: torch.Tensor, least: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,9 @@ from dino_diffusion.segmentation.descriptors import Descriptors, describe_views,
 from dino_diffusion.segmentation.sights import chest_of, close_side, describe_closely, shares_of
 from dino_diffusion.view import resize
 
-PICTURES, FEWEST = 24, 4
-"""Pictures to learn from, altered copies included, and the fewest an example is shown in."""
+PICTURES, WITHOUT, FEWEST = 24, 8, 4
+"""Pictures to learn from, altered copies included, of examples that show a structure and of those without;
+and the fewest an example is shown in."""
 
 AT_ONCE = 4
 
@@ -45,10 +46,22 @@ class Original:
     target: torch.Tensor
     source_side: int
 
+    @property
+    def shows(self) -> bool:
+        """Whether there is anything to learn in it."""
+        return bool(self.target[:, 1:].any())
 
-def batches_of(examples: int) -> int:
+
+def pictures_of(shows: Sequence[bool]) -> list[int]:
+    """How many pictures each example is shown in; `shows`: whether there is anything to learn in it."""
+    some = sum(shows)
+    each = {True: PICTURES // max(1, some), False: WITHOUT // max(1, len(shows) - some)}
+    return [max(FEWEST, each[one]) for one in shows]
+
+
+def batches_of(shows: Sequence[bool]) -> int:
     """How many batches `show` tells of."""
-    return math.ceil(examples * _each(examples) / AT_ONCE)
+    return math.ceil(sum(pictures_of(shows)) / AT_ONCE)
 
 
 def show(
@@ -62,11 +75,13 @@ def show(
 
     `tell` gets the number of the batch that is done; what it raises ends it.
     """
-    rng = np.random.default_rng(seed)
+    rng, shows = np.random.default_rng(seed), [example.shows for example in examples]
     queue = [(example, example.picture, example.target, close_up) for example in examples]
-    copies = [example for example in examples for _ in range(_each(len(examples)) - 1)]
+    copies = [
+        example for example, times in zip(examples, pictures_of(shows), strict=True) for _ in range(times - 1)
+    ]
     done = []
-    for number in range(batches_of(len(examples))):
+    for number in range(batches_of(shows)):
         batch, queue = queue[:AT_ONCE], queue[AT_ONCE:]
         while len(batch) < AT_ONCE and copies:
             batch.append(_altered(copies.pop(0), close_up, rng))
@@ -108,7 +123,3 @@ def _seen(bundle: ModelBundle, batch: Sequence[Queued], seed: int) -> Shown:
     )
     seen = describe_closely(bundle, parts, torch.tensor(frames), shares_of(boxes, side), chests, seed)
     return Shown(parts, targets, seen)
-
-
-def _each(examples: int) -> int:
-    return max(FEWEST, PICTURES // examples)

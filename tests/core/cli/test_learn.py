@@ -72,7 +72,24 @@ def test_more_examples_at_once_or_one_after_the_other(
         "learn", radiographs / "c.png", mask, "--from", first, "-o", second, "--bundle", bundle_folder
     )
     assert done.exit_code == 0, done.output
-    assert "'first' from 3 examples" in done.stdout
+    assert "'first' from 3 examples in" in done.stdout
+
+
+def test_an_empty_mask_beside_an_example_says_that_nothing_is_there(
+    command: Command, radiographs: Path, bundle_folder: Path, tmp_path: Path, mask: Path
+) -> None:
+    empty, file = tmp_path / "empty.png", tmp_path / "x.safetensors"
+    save_mask(empty)
+    pairs = radiographs / "a.png", mask, radiographs / "b.png", empty
+    done = command("learn", *pairs, "-o", file, "--bundle", bundle_folder)
+    assert done.exit_code == 0, done.output
+    assert "from 2 examples (1 without it) in" in done.stdout
+    done = command(
+        "learn", radiographs / "c.png", empty, "--from", file, "-o", tmp_path / "y.safetensors", "--bundle",
+        bundle_folder,
+    )  # fmt: skip
+    assert done.exit_code == 1 and "teach only beside one that shows it" in done.stderr
+    assert not (tmp_path / "y.safetensors").exists()
 
 
 def test_several_structures_at_once_need_different_values(

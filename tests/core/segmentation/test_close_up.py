@@ -158,7 +158,7 @@ def test_copies_show_the_structure_where_their_targets_say(bundle: ModelBundle, 
     tube = CloseUp(0.24, -0.5, 1.2)
     told: list[int] = []
     lessons = show(bundle, [original], tube, seed=1, tell=told.append)
-    assert told == list(range(1, batches_of(1) + 1))
+    assert told == list(range(1, batches_of([True]) + 1))
     size = close_side(bundle)
     assert lessons.pictures.shape == (PICTURES, 1, size, size)
     assert lessons.targets.shape == (PICTURES, 2, size, size)

@@ -19,6 +19,7 @@ from dino_diffusion.segmentation.embedding import SegmentEmbedding
 from dino_diffusion.segmentation.examples import has_holes, keep_parts, parts_of
 from dino_diffusion.segmentation.learn import learn, steps_of
 from dino_diffusion.segmentation.learnt import segment_with
+from dino_diffusion.segmentation.shown import pictures_of
 from tests.tiny import smooth_picture, tiny_bundle
 
 SHAPE = (80, 64)
@@ -65,6 +66,23 @@ def test_the_example_itself_is_labelled_with_its_own_value(
     assert found.labelmap.names == {20: "heart"} and found.labelmap.segment(20).kind.meaning == "Heart"
     assert 0 <= found.uncertainties["heart"] == found.uncertainty <= 1
     assert found.uncertainty_map.shape == SHAPE
+
+
+def test_a_picture_without_the_structure_teaches_that(
+    bundle: ModelBundle, film: Radiograph, heart: SegmentEmbedding
+) -> None:
+    other = Radiograph.from_array(smooth_picture(2, *SHAPE))
+    seen = observe(bundle, other)
+    assert segment_with(bundle, seen, [heart]).labelmap.labels.any()
+    taught = learn(bundle, [(film, square(20)), (other, square(0))], "heart")
+    assert not segment_with(bundle, seen, [taught]).labelmap.labels.any()
+    assert dice(segment_with(bundle, observe(bundle, film), [taught]).labelmap.labels, square(20), 20) > 0.8
+
+
+def test_pictures_without_the_structure_do_not_outweigh_those_with_it() -> None:
+    assert pictures_of([True]) == [24] and pictures_of([True, True]) == [12, 12]
+    assert pictures_of([True, False]) == [24, 8]
+    assert pictures_of([True, False, True, False, False]) == [12, 4, 12, 4, 4]
 
 
 def test_labels_are_learnt_together_and_never_overlap(bundle: ModelBundle, film: Radiograph) -> None:
@@ -237,6 +255,8 @@ def test_refining_asks_for_the_same_labels_and_the_same_bundle(
 ) -> None:
     with pytest.raises(EmbeddingError, match="knows the labels 20, not 21"):
         learn(bundle, [(film, square(21))], "heart", start=heart)
+    with pytest.raises(EmbeddingError, match="teach only beside one that shows it"):
+        learn(bundle, [(film, square(0))], "heart", start=heart)
     with pytest.raises(EmbeddingError, match="learn it again"):
         learn(tiny_bundle(seed=1), [(film, square(20))], "heart", start=heart)
     with pytest.raises(EmbeddingError, match="learn it again"):
@@ -244,7 +264,7 @@ def test_refining_asks_for_the_same_labels_and_the_same_bundle(
 
 
 def test_it_can_be_cancelled_and_tells_how_far_it_is(bundle: ModelBundle, film: Radiograph) -> None:
-    heard = []
+    heard, example = [], [(film, square(20))]
 
     def stop(done: int, total: int) -> None:
         heard.append((done, total))
@@ -252,8 +272,8 @@ def test_it_can_be_cancelled_and_tells_how_far_it_is(bundle: ModelBundle, film: 
             raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        learn(bundle, [(film, square(20))], "x", callback=stop)
-    assert heard == [(done, steps_of(1)) for done in range(1, 9)]
+        learn(bundle, example, "x", callback=stop)
+    assert heard == [(done, steps_of(example)) for done in range(1, 9)]
 
 
 def test_what_is_not_there_is_said(bundle: ModelBundle, film: Radiograph, heart: SegmentEmbedding) -> None:

@@ -51,11 +51,13 @@ def test_labels_that_are_raised_stay_probabilities() -> None:
     assert torch.allclose(raised.sum(1), torch.ones(1, 10, 10)) and (raised >= 0).all()
 
 
-def test_the_least_of_several_examples_counts_and_absence_is_none() -> None:
+def test_the_least_of_several_examples_that_have_the_label_counts() -> None:
     one, two = of(ramp(0.9)), of(ramp(0.4))
     least = least_area(torch.cat([one, two]), torch.tensor([10.0, 10.0]))
     torch.testing.assert_close(least, two[:, 1:].sum((2, 3))[0] / 10)
-    assert least_area(torch.cat([one, of(torch.zeros(10, 10))]), torch.ones(2)).tolist() == [0]
+    without = of(torch.zeros(10, 10))
+    assert torch.equal(least_area(torch.cat([one, without]), torch.ones(2)), least_area(one, torch.ones(1)))
+    assert least_area(without, torch.ones(1)).tolist() == [0]
 
 
 def test_area_is_counted_in_units_of_the_chest() -> None:
