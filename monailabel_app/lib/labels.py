@@ -18,13 +18,20 @@ from monailabel_app.lib.worklist import FINAL
 
 @dataclass(frozen=True)
 class StoredLabel:
-    """A label of an image. `names`: value by name, as whoever sent it said. `time`: when, in seconds."""
+    """A label of an image. `names`: value by name, as whoever sent it said. `absent`: names of what they said
+    is not there to be seen. `time`: when, in seconds."""
 
     image: str
     path: Path
     names: dict[str, int]
     time: float
     tag: str = FINAL
+    absent: tuple[str, ...] = ()
+
+    def lacks(self, name: str) -> bool:
+        """Whether somebody said that there is none of `name`, whatever the case. An empty segment alone does
+        not: stock clients have one for each label that nobody has touched."""
+        return name.strip().casefold() in (text.casefold() for text in self.absent)
 
     def value_of(self, name: str) -> int | None:
         """By name, whatever the case; of names that nobody said, those of the package; or as a number."""
@@ -48,7 +55,8 @@ def stored_label(datastore: Datastore, image: str, tag: str) -> StoredLabel:
     if not uri or not Path(uri).exists():
         raise NotFound(f"Image '{image}' has no label with the tag '{tag}'.")
     info = datastore.get_label_info(image, tag)
-    return StoredLabel(image, Path(uri), names_of(info), float(info.get("ts") or 0), tag)
+    time = float(info.get("ts") or 0)
+    return StoredLabel(image, Path(uri), names_of(info), time, tag, absent_of(info))
 
 
 def submitted_labels(datastore: Datastore, tag: str = FINAL) -> list[StoredLabel]:
@@ -73,8 +81,7 @@ def names_of(info: Mapping[str, Any]) -> dict[str, int]:
     `label_names` as our results have it, or `label_info` as stock clients write it: a list of `name` and
     `idx`, without `idx` in the order of the values.
     """
-    params = info.get("params")
-    for place in (info, params if isinstance(params, Mapping) else {}):
+    for place in _places(info):
         named = place.get("label_names")
         if isinstance(named, Mapping) and named:
             return {str(name): value for name, value in named.items() if type(value) is int}
@@ -86,3 +93,15 @@ def names_of(info: Mapping[str, Any]) -> dict[str, int]:
             value = entry.get("idx", entry.get("value", number))
             names[entry["name"]] = value if type(value) is int else number
     return names
+
+
+def absent_of(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names in `label_absent`, a list."""
+    told = [place.get("label_absent") for place in _places(info)]
+    return tuple(str(name) for names in told if isinstance(names, list) for name in names)
+
+
+def _places(info: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Where clients say things of a label."""
+    params = info.get("params")
+    return [info, params] if isinstance(params, Mapping) else [info]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -138,9 +138,10 @@ def submit(
     folder: Path,
     names: dict[str, int] | None = None,
     tag: str = "final",
+    absent: Sequence[str] = (),
 ) -> None:
     """As the route `PUT /datastore/label` does."""
     info = [{"name": name, "idx": value} for name, value in (names or {"Heart": 1}).items()]
     file = write_mask(folder / "submitted.png", values)
-    app.datastore().save_label(image, str(file), tag, {"label_info": info})
+    app.datastore().save_label(image, str(file), tag, {"label_info": info, "label_absent": list(absent)})
     app.on_save_label(image, image)

@@ -14,7 +14,7 @@ from dino_diffusion.errors import Cancelled, EmbeddingError
 from dino_diffusion.radiograph import Radiograph
 from monailabel_app.lib.embeddings import INDEX, Learnt, slug_of
 from monailabel_app.lib.errors import NotFound, RequestError
-from monailabel_app.lib.labels import StoredLabel, names_of
+from monailabel_app.lib.labels import StoredLabel, absent_of, names_of
 from monailabel_app.lib.trainers.lessons import LEARNING_SIDE, MOST_CHECKS, MOST_LESSONS, divide, smaller
 from monailabel_app.main import DinoDiffusionApp
 from tests.app.conftest import IMAGES, SHAPE, Heard, MakeApp, ellipse, listening, submit
@@ -44,6 +44,24 @@ def test_one_label_teaches_a_segment_that_is_found_at_once(app: DinoDiffusionApp
     labels = np.asarray(Image.open(both["file"]))
     assert np.array_equal(labels == 16, found), "what a person taught lies over the lungs"
     assert both["params"]["uncertainties"].keys() == {"lungs", "Heart"}
+
+
+def test_an_image_without_the_segment_teaches_that(app: DinoDiffusionApp, tmp_path: Path) -> None:
+    def found() -> bool:
+        result = app.infer({"model": "segment_heart", "image": "film1"})
+        return bool((np.asarray(Image.open(result["file"])) == 16).any())
+
+    nothing = np.zeros(SHAPE, np.uint8)
+    submit(app, "film1", nothing, tmp_path, absent=["heart"])
+    with pytest.raises(RequestError, match="only say that 'heart' is absent"):
+        app.train(HEART)
+    teach(app, tmp_path)
+    submit(app, "film1", nothing, tmp_path)
+    untouched = app.train(HEART)
+    assert (untouched["examples"], untouched["without"]) == (1, 0) and found()
+    submit(app, "film1", nothing, tmp_path, absent=["heart"])
+    learnt = app.train(HEART)
+    assert (learnt["examples"], learnt["without"]) == (2, 1) and not found()
 
 
 def test_versions_are_kept_and_rolled_back_to_and_survive_a_restart(
@@ -178,6 +196,21 @@ def test_a_damaged_index_harms_no_other(app: DinoDiffusionApp, tmp_path: Path) -
 )
 def test_names_are_read_from_what_clients_send(info: dict[str, object], names: dict[str, int]) -> None:
     assert names_of(info) == names
+
+
+@pytest.mark.parametrize(
+    ("info", "absent"),
+    [
+        ({"label_absent": ["Heart"], "params": {"label_absent": ["tube"]}}, ("Heart", "tube")),
+        ({"label_absent": "Heart", "params": 3}, ()),
+        ({}, ()),
+    ],
+)
+def test_what_is_absent_is_read_from_what_clients_send(
+    info: dict[str, object], absent: tuple[str, ...]
+) -> None:
+    assert absent_of(info) == absent
+    assert StoredLabel("film", Path(), {}, 0, absent=absent).lacks(" heart") == ("Heart" in absent)
 
 
 def test_names_nobody_said_are_those_of_the_package() -> None:

@@ -196,6 +196,15 @@ def test_the_whole_way(real: SimpleNamespace, bench: Bench, pictures: Path) -> N
     assert candidate.untouched(seen) and (candidate.array != seen).any()
     assert third is desk.volume
 
+    # No heart is to be seen here, says the annotator; the image is the third, so it is kept back and judges.
+    heart_ = next(key for key in segments.segment_ids(desk.segmentation)
+                  if segments.name_of(desk.segmentation, key) == "heart")  # fmt: skip
+    segments.set_mask(desk.segmentation, heart_, np.zeros_like(heart), third)
+    desk.editor.setCurrentSegmentID(heart_)
+    bench.click(widget.learn.ui.absentButton)
+    bench.wait(seconds=WORK_SECONDS)
+    assert "version 2" in bench.said and "Dice" in bench.said, bench.said
+
 
 def test_cancelling_a_generation_frees_the_server(real: SimpleNamespace, bench: Bench) -> None:
     bench.connect(real, token=real.token)

@@ -80,6 +80,35 @@ def test_learning_a_segment_and_finding_it_in_the_next_image(connected: Bench, s
     assert connected.desk.parameters.get("embeddings") == ["bone"]
 
 
+def test_that_an_image_shows_none_is_taught_and_handed_in(connected: Bench, server: FakeServer) -> None:
+    from DiNODiffusionLib.scene import segments
+
+    fill(server, 1)
+    image, learn, submit = connected.widget.image, connected.widget.learn, connected.widget.submit
+    connected.click(image.ui.nextButton)
+    connected.wait()
+    drawn = chest(seed=0) > 2650
+    bone = connected.draw("bone", drawn)
+
+    def press(button: object, mask: np.ndarray) -> None:
+        segments.set_mask(connected.desk.segmentation, bone, mask, connected.desk.volume)
+        connected.click(button)
+        connected.wait()
+
+    press(learn.ui.absentButton, drawn)
+    assert "bone is not empty" in connected.said and server.state.labels == {}
+    press(learn.ui.learnButton, np.zeros_like(drawn))
+    assert "bone is empty" in connected.said and server.state.labels == {}
+    press(learn.ui.absentButton, np.zeros_like(drawn))
+    assert "Learnt, version 1" in connected.said
+    assert not files.decode(server.state.labels["image0"]["final"]).array.any()
+    connected.draw("rib", drawn)
+    press(submit.ui.submitButton, np.zeros_like(drawn))
+    press(submit.ui.submitButton, drawn)
+    told = [params["label_absent"] for params in server.state.label_params]
+    assert told == [["bone"], ["bone"], [], []], "for as long as the segment is empty; two layers at last"
+
+
 def test_an_older_version_of_a_learnt_segment_is_used_again(connected: Bench, server: FakeServer) -> None:
     server.state.embeddings["bone"] = {
         "name": "bone",
@@ -98,12 +127,15 @@ def test_an_older_version_of_a_learnt_segment_is_used_again(connected: Bench, se
 def test_labels_are_kept_on_this_machine_while_the_server_is_away(
     connected: Bench, server: FakeServer
 ) -> None:
+    from DiNODiffusionLib.scene import segments
+
     fill(server, 1)
     image, submit = connected.widget.image, connected.widget.submit
     connected.click(image.ui.nextButton)
     connected.wait()
     drawn = chest(seed=0) > 2650
     connected.draw("bone", drawn)
+    segments.mark_absent(connected.desk.segmentation, connected.draw("rib", np.zeros_like(drawn)))
 
     def away(handler: object) -> bool:
         handler.close_connection = True
@@ -119,6 +151,7 @@ def test_labels_are_kept_on_this_machine_while_the_server_is_away(
     connected.click(submit.ui.waitingButton)
     connected.wait()
     assert np.array_equal(files.decode(server.state.labels["image0"]["final"]).array == 16, drawn)
+    assert server.state.label_params[-1]["label_absent"] == ["rib"]
     assert connected.desk.logic.outbox.waiting(server.url) == []
 
 

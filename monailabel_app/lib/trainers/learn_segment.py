@@ -56,7 +56,8 @@ class LearnSegment(TrainTask):
         """Raises RequestError for labels that cannot be learnt from, and Cancelled.
 
         `label` is a name or a value, without it the name of the segment. Answers with `name`, `model` (the
-        infer task), `version`, `activated`, `dice`, `before`, `examples`, `checks`, `warnings`.
+        infer task), `version`, `activated`, `dice`, `before`, `examples`, how many of them are `without` it,
+        `checks`, `warnings`.
         """
         started = time.perf_counter()
         label, name, settings = self._wanted(request)
@@ -72,8 +73,9 @@ class LearnSegment(TrainTask):
             return read_one(one)
 
         lessons, checks = divide(learnt, labels, read_next)
-        if not lessons:
-            raise RequestError(_nothing(label, labels))
+        without = sum(not mask.any() for _, mask in lessons.values())
+        if len(lessons) == without:
+            raise RequestError(_nothing(label, labels, without))
         embedding = self._learn(learnt, lessons, settings["seed"])
         version = Version(0, "", list(lessons))
         self._judge(learnt, version, embedding, checks, read_one)
@@ -88,6 +90,7 @@ class LearnSegment(TrainTask):
             "dice": version.dice,
             "before": version.before,
             "examples": len(lessons),
+            "without": without,
             "checks": len(checks),
             "warnings": [] if version.activated else [f"{worse}; it is kept, and not used."],
             "seconds": round(time.perf_counter() - started, 3),
@@ -146,9 +149,11 @@ def _dice(learnt: Learnt) -> float | None:
     return next((v.dice for v in learnt.versions if v.version == learnt.active), None)
 
 
-def _nothing(label: str, labels: list[StoredLabel]) -> str:
+def _nothing(label: str, labels: list[StoredLabel], without: int) -> str:
     names = sorted({name for one in labels for name in one.names})
     if not labels:
         return "There is no submitted label to learn from; label an image and submit it first."
+    if without:
+        return f"The labels to learn from only say that '{label[:64]}' is absent; submit one that shows it."
     held = ", ".join(names[:20]) or "values without names: give one of these"
     return f"No submitted label holds '{label[:64]}'; they hold {held}."

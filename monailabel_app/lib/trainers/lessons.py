@@ -41,7 +41,8 @@ def divide(
     """Examples to learn from, by image, and labels to judge by; the newest of each, a bounded number.
 
     `labels`: the oldest first. Once kept back, an image is so for every later version, so that all are judged
-    by what none has seen; new ones are noted in `learnt`. `read` gives None for a label without the segment.
+    by what none has seen; new ones are noted in `learnt`. `read` gives None for a label that says nothing of
+    the segment.
     """
     lessons: dict[str, Example] = {}
     checks: list[StoredLabel] = []
@@ -75,13 +76,14 @@ def chosen(labels: Sequence[StoredLabel], wanted: Sequence[str]) -> list[StoredL
 
 
 def example(label: StoredLabel, name: str, value: int, image: Path) -> Example | None:
-    """The radiograph and a mask that holds `value` where its label says `name`; None where it has none."""
-    own = label.value_of(name)
-    if own is None:
+    """The radiograph and a mask that holds `value` where its label says `name`, an empty one where that is
+    said to be absent; None where nothing is said of it."""
+    own, lacks = label.value_of(name), label.lacks(name)
+    if own is None and not lacks:
         return None
     radiograph = Radiograph.read(image_file(image))
-    where = read_labels(label.path, radiograph) == own
-    return (radiograph, np.where(where, value, 0).astype(np.uint8)) if where.any() else None
+    mask = np.where(read_labels(label.path, radiograph) == own, value, 0).astype(np.uint8)
+    return (radiograph, mask) if mask.any() or lacks else None
 
 
 def smaller(pair: Example) -> Example:

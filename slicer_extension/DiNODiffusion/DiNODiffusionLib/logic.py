@@ -208,14 +208,22 @@ class Logic:
         result = yield from self.infer("regions", volume_id, {"granularity": granularity})
         return self.labelled(volume_id, result).array
 
-    def learn(self, volume_id: str, segmentation_id: str, segment_id: str, name: str) -> Steps:
-        """Hands in the labels of this image and teaches the segment; gives the training's result."""
+    def learn(
+        self, volume_id: str, segmentation_id: str, segment_id: str, name: str, absent: bool = False
+    ) -> Steps:
+        """Hands in the labels of this image and teaches the segment, or with `absent` that the image shows
+        none of it; gives the training's result."""
         segmentation = node_of(segmentation_id, "segmentation")
         if segmentation.GetSegmentation().GetSegment(segment_id) is None:
             raise ServerError("Select the segment that shall be learnt.")
         label = segments.name_of(segmentation, segment_id)
-        if not segments.mask_of(segmentation, segment_id, node_of(volume_id, "radiograph")).any():
+        drawn = segments.mask_of(segmentation, segment_id, node_of(volume_id, "radiograph")).any()
+        if absent and drawn:
+            raise ServerError(f"The segment {label} is not empty: erase it first, if this image shows none.")
+        if not absent and not drawn:
             raise ServerError(f"The segment {label} is empty: draw it first.")
+        if absent:
+            segments.mark_absent(segmentation, segment_id)
         yield Progress(None, "Handing in the label")
         submitted = yield from self.submit(volume_id, segmentation_id)
         if submitted.waiting:
@@ -230,12 +238,16 @@ class Logic:
         volume = node_of(volume_id, "radiograph")
         segmentation = node_of(segmentation_id, "segmentation")
         found = segments.layers_of(segmentation, volume, segments.segment_ids(segmentation))
+        absent = segments.absent(segmentation, volume)
+        if absent and not found:
+            found = [segments.empty_layer(volume)]
         if not found:
             raise ServerError("There is no segment with any pixel to hand in.")
         contents = []
         for number, layer in enumerate(found, start=1):
             content, _ = yield from self._encoded(layer.image)
-            contents.append((FINAL if number == 1 else f"{FINAL}_{number}", content, layer.names))
+            tag, lacking = (FINAL, absent) if number == 1 else (f"{FINAL}_{number}", ())
+            contents.append((tag, content, layer.names, lacking))
         image, picture = volumes.server_image(volume, self.server), b""
         if not image:
             picture, _ = yield from self._encoded(volumes.image_of(volume))
@@ -263,8 +275,8 @@ class Logic:
             return name
 
     def _hand_in(self, image: str, contents: list) -> Steps:
-        for tag, content, names in contents:
-            yield from client.save_label(image, content, "label" + suffix_of(content), tag, names)
+        for tag, content, names, absent in contents:
+            yield from client.save_label(image, content, "label" + suffix_of(content), tag, names, absent)
 
     def save_locally(self, volume_id: str, segmentation_id: str) -> Submitted:
         """Into the outbox without asking any server: while none is connected."""
@@ -284,7 +296,7 @@ class Logic:
             image, content = entry.image, entry.content()
             if not image:
                 image = yield from self._add_image(entry.name, entry.content(PICTURE))
-            yield from self._hand_in(image, [(entry.tag, content, entry.names)])
+            yield from self._hand_in(image, [(entry.tag, content, entry.names, entry.absent)])
             entry.done()
             done += 1
         return done

@@ -15,7 +15,8 @@ ENTRY, LABEL, PICTURE = "label.json", "label.file", "image.file"
 
 @dataclass(frozen=True)
 class Waiting:
-    """One label layer; `image` is empty where the image itself is not on the server yet (PICTURE)."""
+    """One label layer; `image` is empty where the image itself is not on the server yet (PICTURE).
+    `absent`: names of what the image does not show."""
 
     folder: str
     server: str
@@ -24,6 +25,7 @@ class Waiting:
     tag: str
     names: dict[str, int]
     saved: str
+    absent: tuple[str, ...] = ()
 
     def content(self, file: str = LABEL) -> bytes:
         return (Path(self.folder) / file).read_bytes()
@@ -47,15 +49,16 @@ class Outbox:
         server: str,
         image: str,
         name: str,
-        layers: Iterable[tuple[str, bytes, dict[str, int]]],
+        layers: Iterable[tuple[str, bytes, dict[str, int], tuple[str, ...]]],
         picture: bytes = b"",
     ) -> list[Waiting]:
-        """Keeps `(tag, label file, names)` layers; returns once they are on the disk."""
+        """Keeps `(tag, label file, names, absent)` layers; returns once they are on the disk."""
         kept = []
-        for tag, content, names in layers:
+        for tag, content, names, absent in layers:
             place = self.folder / (time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:8])
             place.mkdir(parents=True)
-            entry = Waiting(str(place), server, image, name, tag, names, time.strftime("%Y-%m-%d %H:%M"))
+            now = time.strftime("%Y-%m-%d %H:%M")
+            entry = Waiting(str(place), server, image, name, tag, names, now, absent)
             write_safely(place / LABEL, content)
             if picture:
                 write_safely(place / PICTURE, picture)

@@ -190,10 +190,11 @@ def upload_image(content: bytes, filename: str) -> Steps:
     return str(_expect(answer, dict, "answer to the upload").get("image") or stem)
 
 
-def save_label(image: str, content: bytes, filename: str, tag: str, names: dict[str, int]) -> Steps:
-    """Hands in a label; when this returns, the server has it on disk."""
+def save_label(image: str, content: bytes, filename: str, tag: str, names: dict[str, int],
+               absent: Iterable[str] = ()) -> Steps:  # fmt: skip
+    """Hands in a label; when this returns, the server has it on disk. `absent`: what the image lacks."""
     info = [{"name": name, "idx": value} for name, value in names.items()]
-    params = json.dumps({"label_info": info, "label_names": names}).encode()
+    params = json.dumps({"label_info": info, "label_names": names, "label_absent": list(absent)}).encode()
     headers, body = encode_form([Part("params", params), Part("label", content, filename)])
     yield Request("PUT", _query("/datastore/label", image=image, tag=tag), headers, body, silence=120.0)
     return image

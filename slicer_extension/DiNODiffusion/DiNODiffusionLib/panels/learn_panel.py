@@ -12,11 +12,13 @@ class LearnPanel(Panel):
 
     def __init__(self, desk) -> None:
         super().__init__(desk)
-        self.ui.learnButton.clicked.connect(self.learn)
+        self.ui.learnButton.clicked.connect(lambda *_: self.learn())
+        self.ui.absentButton.clicked.connect(lambda *_: self.learn(absent=True))
         self.ui.activateButton.clicked.connect(self.activate)
         self.ui.learntBox.currentTextChanged.connect(self.show_versions)
 
-    def learn(self, *_: object) -> None:
+    def learn(self, absent: bool = False) -> None:
+        """From the selected segment as it is drawn, or from there being none."""
         logic, desk = self.desk.logic, self.desk
         segmentation = desk.segmentation
         steps = logic.learn(
@@ -24,6 +26,7 @@ class LearnPanel(Panel):
             segmentation.GetID() if segmentation else "",
             desk.segment_id,
             self.ui.nameEdit.text.strip(),
+            absent,
         )
         desk.busy.start(logic.start, steps, "Learning", self.learnt)
 
@@ -78,7 +81,8 @@ class LearnPanel(Panel):
         self.ui.segmentLabel.setText(name or "(select a segment in the editor below)")
         self.ui.nameEdit.setPlaceholderText(name)
         free = bool(info and info.own) and not desk.busy.running
-        self.ui.learnButton.setEnabled(free and bool(segment))
+        for button in (self.ui.learnButton, self.ui.absentButton):
+            button.setEnabled(free and bool(segment))
         self.ui.activateButton.setEnabled(free and bool(names))
 
 

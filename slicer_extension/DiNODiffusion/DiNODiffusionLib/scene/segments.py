@@ -17,6 +17,8 @@ from .volumes import grid_of
 
 NAME_TAG = "DiNODiffusion.label"
 VALUE_TAG = "DiNODiffusion.value"
+ABSENT_TAG = "DiNODiffusion.absent"
+"""Set where the annotator said that the image shows none of it."""
 MADE_TAG = "DiNODiffusion.made"
 """Digest of the pixels as the server gave them: a segment that still has it was not edited."""
 
@@ -202,6 +204,26 @@ def layers_of(
         if layer.image.array.max() < 256:
             layer.image.array = layer.image.array.astype(np.uint8)
     return layers
+
+
+def empty_layer(volume: slicer.vtkMRMLVolumeNode) -> Layer:
+    """A labelmap of the volume's grid without any label."""
+    grid = grid_of(volume)
+    return Layer(Image(np.zeros(grid.array.shape, np.uint8), grid.ijk_to_ras), {})
+
+
+def mark_absent(segmentation: slicer.vtkMRMLSegmentationNode, segment: str) -> None:
+    """The image shows none of it; that holds for as long as the segment is empty."""
+    segmentation.GetSegmentation().GetSegment(segment).SetTag(ABSENT_TAG, "1")
+
+
+def absent(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> tuple[str, ...]:
+    """Names of the segments that were marked as absent and are empty."""
+    return tuple(
+        name_of(segmentation, segment)
+        for segment in segment_ids(segmentation)
+        if tag_of(segmentation, segment, ABSENT_TAG) and not mask_of(segmentation, segment, volume).any()
+    )
 
 
 def unique(name: str, taken: Iterable[str]) -> str:
