@@ -55,6 +55,13 @@ class Learnt:
     checks: list[str] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     """Images in the order in which they were first offered, learnt from or kept back."""
+    labels: list[str] = field(default_factory=list)
+    """What it was called in the labels it was learnt from, where that is another name."""
+
+    def names(self, label: str) -> list[str]:
+        """What it may be called in a label, `label` before all: who calls it otherwise finds it under its new
+        name in the next image, and corrects it there."""
+        return list(dict.fromkeys([label, self.name, *self.labels]))
 
     @property
     def slug(self) -> str:
@@ -131,7 +138,7 @@ class Embeddings:
             version.created = datetime.now(UTC).isoformat(timespec="seconds")
             embedding.save(self._path(current, version.version))
             current.versions.append(version)
-            current.checks, current.seen = learnt.checks, learnt.seen
+            current.checks, current.seen, current.labels = learnt.checks, learnt.seen, learnt.labels
             if version.activated:
                 current.active = version.version
             self._write(current)

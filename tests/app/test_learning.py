@@ -46,6 +46,17 @@ def test_one_label_teaches_a_segment_that_is_found_at_once(app: DinoDiffusionApp
     assert both["params"]["uncertainties"].keys() == {"lungs", "Heart"}
 
 
+def test_what_is_called_otherwise_is_learnt_from_under_both_names(
+    app: DinoDiffusionApp, tmp_path: Path
+) -> None:
+    """The next image comes with the new name, and is corrected and submitted under it."""
+    teach(app, tmp_path)
+    app.train({**HEART, "name": "My heart"})
+    submit(app, "film1", ellipse().astype(np.uint8), tmp_path, {"My heart": 1})
+    learnt = app.train({"model": "learn_segment", "label": "My heart"})
+    assert learnt["version"] == 2 and learnt["examples"] == 2
+
+
 def test_an_image_without_the_segment_teaches_that(app: DinoDiffusionApp, tmp_path: Path) -> None:
     def found() -> bool:
         result = app.infer({"model": "segment_heart", "image": "film1"})

@@ -63,10 +63,13 @@ class LearnSegment(TrainTask):
         label, name, settings = self._wanted(request)
         report(0.0, "Reading the labels")
         learnt = self.embeddings.plan(name)
+        called = learnt.names(label)
+        if not label.isdecimal():
+            learnt.labels = [other for other in called if other != learnt.name]
         labels = chosen(submitted_labels(datastore), settings["images"])
 
         def read_one(one: StoredLabel) -> Example | None:
-            return example(one, label, learnt.value, Path(datastore.get_image_uri(one.image)))
+            return example(one, called, learnt.value, Path(datastore.get_image_uri(one.image)))
 
         def read_next(one: StoredLabel) -> Example | None:
             report(0.0, "Reading the labels")

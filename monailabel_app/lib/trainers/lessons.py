@@ -75,10 +75,11 @@ def chosen(labels: Sequence[StoredLabel], wanted: Sequence[str]) -> list[StoredL
     return [label for label in labels if label.image in wanted]
 
 
-def example(label: StoredLabel, name: str, value: int, image: Path) -> Example | None:
-    """The radiograph and a mask that holds `value` where its label says `name`, an empty one where that is
-    said to be absent; None where nothing is said of it."""
-    own, lacks = label.value_of(name), label.lacks(name)
+def example(label: StoredLabel, names: Sequence[str], value: int, image: Path) -> Example | None:
+    """The radiograph and a mask that holds `value` where its label says the first of `names` that it knows,
+    an empty one where one of them is said to be absent; None where nothing is said of them."""
+    own = next((found for name in names if (found := label.value_of(name)) is not None), None)
+    lacks = any(label.lacks(name) for name in names)
     if own is None and not lacks:
         return None
     radiograph = Radiograph.read(image_file(image))
