@@ -142,6 +142,7 @@ def describe_segmentation(figures: dict[str, Any]) -> list[str]:
     lines.append(f"HD95          {figures['hd95']:.2f} % of the diagonal{_range(found['hd95'], 2)}")
     if figures["hd95_mm"] is not None:
         lines.append(f"              {figures['hd95_mm']:.1f} mm{_range(found['hd95_mm'], 1)}")
+    lines += [_presence(named.get(name, name), one) for name, one in figures["presence"].items()]
     below = f"{ranking['n_below']} of {ranking['n']} images have a Dice below {ranking['threshold']}"
     if ranking["auroc"] is None:
         lines.append(
@@ -157,6 +158,14 @@ def describe_segmentation(figures: dict[str, Any]) -> list[str]:
         f"{figures['share_foreign']:.1%} as no frontal chest radiograph"
     )
     return [*lines, *figures.get("files", [])]
+
+
+def _presence(name: str, found: dict[str, Any]) -> str:
+    """Of a structure that some images do not show."""
+    there = f"shown on {found['showing']} of {found['showing'] + found['without']} images"
+    if found["showing"]:
+        there += f" (Dice {found['dice']:.4f}, missed on {found['missed']})"
+    return f"{name}: {there}; found on {found['falsely_found']} of {found['without']} without it"
 
 
 def describe_robustness(figures: dict[str, Any]) -> list[str]:

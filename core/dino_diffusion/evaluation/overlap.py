@@ -48,6 +48,8 @@ class ImageScores:
     """Per cent of the picture's diagonal."""
     hd95_mm: float | None
     """None where the spacing is unknown."""
+    shown: frozenset[str]
+    """The structures that the reference holds."""
 
     @property
     def mean(self) -> float:
@@ -83,6 +85,7 @@ def score_pair(
         dice=dict(zip(structures, DICE(ours, theirs)[0].tolist(), strict=True)),
         hd95=100 * distance / math.hypot(*reference.shape),
         hd95_mm=None if spacing_mm is None else _hausdorff95(ours, theirs, spacing_mm, isotropic=distance),
+        shown=frozenset(name for name, mask in zip(structures, theirs[0], strict=True) if mask.any()),
     )
 
 

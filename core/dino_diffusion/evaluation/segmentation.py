@@ -21,6 +21,7 @@ from dino_diffusion.evaluation.intervals import (
 )
 from dino_diffusion.evaluation.labelfiles import Pairs, Spacing, pair_by_stem, read_labels, stem
 from dino_diffusion.evaluation.overlap import LUNGS, ImageScores, Structures, score_pair
+from dino_diffusion.evaluation.presence import presence_of
 from dino_diffusion.view_report import PROPER, ViewReport
 
 NO_LABELS = np.zeros((0, 0), np.uint8)
@@ -81,9 +82,10 @@ class SegmentationReport:
         `n`; `dice`: each structure (`right`, `left`) and their `mean` averaged over images, `p5` the 5th
         percentile of the per-image means; `hd95` in per cent of the diagonal; `hd95_mm` over the images
         whose spacing is known (else null); `ci95`: the same figures' intervals, null where there are fewer
-        than two images; `uncertainty`: see `FailureRanking`; `share_with_warnings`, and of these
-        `share_negative`, `share_mirrored` and `share_foreign`, false alarms on a folder of proper
-        radiographs; `per_image`; `failed`; `images_without_mask`; `masks_without_image`.
+        than two images; `presence`: by structure that some images do not show, see `Presence`;
+        `uncertainty`: see `FailureRanking`; `share_with_warnings`, and of these `share_negative`,
+        `share_mirrored` and `share_foreign`, false alarms on a folder of proper radiographs; `per_image`;
+        `failed`; `images_without_mask`; `masks_without_image`.
         """
         dice, hd95, hd95_mm = self._figures(lambda values, statistic: float(statistic(np.asarray(values))))
         dice_ci, hd95_ci, hd95_mm_ci = self._figures(interval)
@@ -95,6 +97,7 @@ class SegmentationReport:
             "hd95": hd95,
             "hd95_mm": hd95_mm,
             "ci95": {"dice": dice_ci, "hd95": hd95_ci, "hd95_mm": hd95_mm_ci},
+            "presence": {name: asdict(found) for name, found in presence_of([*self.scores.values()]).items()},
             "uncertainty": self.failure_ranking().to_dict(),
             "share_with_warnings": float(np.mean([bool(found.warnings) for found in said])),
             **shares([found.view for found in said]),

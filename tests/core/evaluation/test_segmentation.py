@@ -227,6 +227,30 @@ def test_a_limit_takes_pairs_evenly(twelve: tuple[Path, Path]) -> None:
 def test_other_structures_than_lungs(twelve: tuple[Path, Path]) -> None:
     report = evaluate_segmentation(*twelve, shifted_by_number, structures=structures_of([2]))
     assert report.to_dict()["dice"].keys() == {"2", "mean", "p5"}
+    assert report.to_dict()["presence"] == {}, "every image shows it"
+
+
+def test_images_that_do_not_show_a_structure_are_told_apart(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    drawn = np.zeros((20, 20), np.uint8)
+    drawn[5:15, 5:15] = 20
+    half, nothing = np.where(np.arange(20) < 10, drawn, 0).astype(np.uint8), np.zeros_like(drawn)
+    cases = {
+        "half": (drawn, half),
+        "missed": (drawn, nothing),
+        "false": (nothing, half),
+        "none": (nothing,) * 2,
+    }
+    for name, (mask, _) in cases.items():
+        write(images / f"{name}.png", drawn)
+        write(masks / f"{name}.png", mask)
+    report = evaluate_segmentation(
+        images, masks, lambda path: Prediction(cases[path.stem][1]), structures=structures_of([20])
+    ).to_dict()
+    assert report["dice"]["mean"] == pytest.approx((2 / 3 + 0 + 0 + 1) / 4)
+    assert report["presence"]["20"] == pytest.approx(
+        {"showing": 2, "dice": 1 / 3, "missed": 1, "without": 2, "falsely_found": 1}
+    )
 
 
 def test_table_and_page_of_the_worst(twelve: tuple[Path, Path], tmp_path: Path) -> None:
