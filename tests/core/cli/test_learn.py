@@ -158,7 +158,8 @@ def test_what_is_learnt_is_measured_label_by_label(
         "-o", tmp_path / "out", "--bundle", bundle_folder,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert "left clavicle: shown on 2 of 3 images (Dice 0." in done.stdout and "of 1 without it" in done.stdout
+    assert "left clavicle: shown on 2 of 3 images (Dice 0." in done.stdout
+    assert "of 1 without it" in done.stdout
     assert (tmp_path / "out" / "worst_cases.png").is_file()
     lines = (tmp_path / "out" / "per_image.csv").read_text().splitlines()
     assert lines[0].startswith("stem,20,21,mean") and len(lines) == 4
