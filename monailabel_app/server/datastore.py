@@ -132,7 +132,8 @@ class DurableDatastore(LocalDatastore):
     def label_versions(self, image_id: str, tag: str) -> list[Path]:
         """A label's predecessors, oldest first."""
         folder = Path(self._datastore_path) / VERSIONS / tag / image_id
-        return sorted(folder.iterdir()) if folder.is_dir() else []
+        # What was being copied when the server was killed lies there under a hidden name.
+        return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
     def _keep_version(self, path: Path, image_id: str, tag: str) -> None:
         if path.is_file():

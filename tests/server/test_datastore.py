@@ -89,6 +89,19 @@ def test_another_format_replaces_the_label_and_keeps_the_old_one(studies: Path, 
     assert kept.suffix == ".png" and kept.read_bytes() == png.read_bytes()
 
 
+def test_what_was_being_copied_when_the_server_was_killed_is_no_version(
+    studies: Path, tmp_path: Path
+) -> None:
+    store = DurableDatastore(studies)
+    label = make_label(tmp_path / "label.png")
+    for _ in range(2):
+        store.save_label("chest1", str(label), "final", {})
+    (kept,) = store.label_versions("chest1", "final")
+    kept.with_name(".0123456789abcdef").write_bytes(b"")
+    assert store.label_versions("chest1", "final") == [kept]
+    assert store.label_versions("chest2", "final") == []
+
+
 def test_removed_labels_and_images_leave_their_labels_among_the_versions(
     studies: Path, tmp_path: Path
 ) -> None:
