@@ -55,13 +55,17 @@ class Learnt:
     checks: list[str] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     """Images in the order in which they were first offered, learnt from or kept back."""
-    labels: list[str] = field(default_factory=list)
-    """What it was called in the labels it was learnt from, where that is another name."""
+    drawn_as: str = ""
+    """What it was called in the labels when it was last learnt under another name."""
 
     def names(self, label: str) -> list[str]:
-        """What it may be called in a label, `label` before all: who calls it otherwise finds it under its new
-        name in the next image, and corrects it there."""
-        return list(dict.fromkeys([label, self.name, *self.labels]))
+        """What it may be called in a label, `label` before all.
+
+        Who calls it otherwise than it was drawn finds it under its new name in the next image, and corrects
+        it there. Learnt under yet another name, the one before is no longer asked for: it was a mistake.
+        """
+        renamed = label.casefold() == self.name.casefold() and self.drawn_as
+        return [label, self.drawn_as] if renamed else [label, self.name]
 
     @property
     def slug(self) -> str:
@@ -138,7 +142,8 @@ class Embeddings:
             version.created = datetime.now(UTC).isoformat(timespec="seconds")
             embedding.save(self._path(current, version.version))
             current.versions.append(version)
-            current.checks, current.seen, current.labels = learnt.checks, learnt.seen, learnt.labels
+            current.checks, current.seen = learnt.checks, learnt.seen
+            current.drawn_as = learnt.drawn_as
             if version.activated:
                 current.active = version.version
             self._write(current)

@@ -55,6 +55,9 @@ def test_what_is_called_otherwise_is_learnt_from_under_both_names(
     submit(app, "film1", ellipse().astype(np.uint8), tmp_path, {"My heart": 1})
     learnt = app.train({"model": "learn_segment", "label": "My heart"})
     assert learnt["version"] == 2 and learnt["examples"] == 2
+    submit(app, "film2", ellipse(row=0.6).astype(np.uint8), tmp_path, {"rib": 1})
+    corrected = app.train({"model": "learn_segment", "label": "rib", "name": "My heart"})
+    assert corrected["examples"] == 1 and corrected["checks"] == 1, "film0's 'Heart' was a mistake, then"
 
 
 def test_an_image_without_the_segment_teaches_that(app: DinoDiffusionApp, tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ class LearnSegment(TrainTask):
         report(0.0, "Reading the labels")
         learnt = self.embeddings.plan(name)
         called = learnt.names(label)
-        if not label.isdecimal():
-            learnt.labels = [other for other in called if other != learnt.name]
+        if not label.isdecimal() and label.casefold() != learnt.name.casefold():
+            learnt.drawn_as = label
         labels = chosen(submitted_labels(datastore), settings["images"])
 
         def read_one(one: StoredLabel) -> Example | None:
